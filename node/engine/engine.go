@@ -1,0 +1,322 @@
+// Package engine is the node's side of running modules: it screens them, has
+// them compiled once, keeps the compiled form, and supervises the worker
+// processes in which they run (package sandbox).
+//
+// It promises that whatever a module does, a call ends at its deadline plus
+// [Grace] at the latest, with an answer or with a *fault.Error that names the
+// limit; that no worker outlives the Engine, or its parent process; and that
+// no runner process is ever shared between tenants or datasets.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/liopv1"
+	"github.com/liop-project/liop/node/sandbox/wire"
+)
+
+const (
+	// Grace is how long after its deadline a runner may still answer before it
+	// is killed. Guest code stops at the deadline; only a long host call (the
+	// filling of much memory) needs this.
+	Grace = 100 * time.Millisecond
+	// CompileTime bounds one compilation.
+	CompileTime = 10 * time.Second
+	// MaxArtifact bounds the native code of one module, in bytes.
+	MaxArtifact = 64 << 20
+	// DefaultCacheBytes is how much compiled code is kept on disk.
+	DefaultCacheBytes = 1 << 30
+	// DefaultQueue is how many runs may wait for a runner.
+	DefaultQueue = 256
+	// DefaultBlank is how many runners stand ready before they are needed.
+	DefaultBlank = 2
+	// DefaultReuse is how many runs one runner process does at most.
+	DefaultReuse = 1000
+	// DefaultIdle is how long a runner waits for another run of its tenant.
+	DefaultIdle = 30 * time.Second
+)
+
+// Sandbox runs modules. Engine is the one the node uses; tests compare it with
+// a second implementation.
+type Sandbox interface {
+	Run(context.Context, *Job) (*Result, error)
+}
+
+// Job is one execution.
+type Job struct {
+	Module [32]byte // SHA-256 of the module
+	Wasm   []byte   // the module, or nil to use what the node has by that hash
+	Args   []string // after argv[0]
+	Stdin  []byte
+	Mounts []Mount // what appears below /data, read-only
+	Limits Limits
+	// Tenant names who this runs for. A runner process that has run one
+	// tenant's job never runs another's.
+	Tenant string
+	// Progress, if not nil, is called as the job advances, from the goroutine
+	// that called Run.
+	Progress func(liopv1.Phase)
+}
+
+// Mount is a directory of the host that the guest sees as /data/Name.
+type Mount struct{ Name, Dir string }
+
+// Limits of one execution; none may be zero.
+type Limits struct {
+	Memory uint64 // bytes of linear memory
+	Output uint64 // bytes of stdout
+	Wall   time.Duration
+}
+
+// Result is what an execution that ended well gave.
+type Result struct {
+	Answer      []byte
+	Stderr      []byte // at most wire.MaxStderr bytes
+	Containment []string
+	Cached      bool // the module was compiled before
+	Queue       time.Duration
+	Compile     time.Duration
+	Run         time.Duration
+}
+
+// Config of an Engine. The zero value of each field but Dir is its default.
+type Config struct {
+	Dir        string // for compiled modules; made if absent, 0700
+	CacheBytes int64  // default DefaultCacheBytes
+	Runners    int    // runs at the same time; default 2 × GOMAXPROCS
+	Queue      int    // default DefaultQueue
+	Blank      int    // default DefaultBlank; -1 for none
+	Reuse      int    // default DefaultReuse; 1 for a new process each run
+	Idle       time.Duration
+	Log        *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&c.Runners, 2*runtime.GOMAXPROCS(0))
+	def(&c.Queue, DefaultQueue)
+	def(&c.Blank, DefaultBlank)
+	def(&c.Reuse, DefaultReuse)
+	c.Blank = max(c.Blank, 0)
+	if c.CacheBytes == 0 {
+		c.CacheBytes = DefaultCacheBytes
+	}
+	if c.Idle == 0 {
+		c.Idle = DefaultIdle
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Engine implements Sandbox with worker processes. It is safe for concurrent use.
+type Engine struct {
+	log       *slog.Logger
+	cache     *cache
+	spawner   *spawner
+	pool      *pool
+	compiles  singleflight.Group
+	compiling sync.WaitGroup
+	compilers chan struct{} // slots: compilers that run at the same time
+	life      context.Context
+	end       context.CancelFunc
+}
+
+// New starts an Engine; Close ends it. The calling program must call
+// sandbox.MaybeRun first thing in main.
+func New(c Config) (*Engine, error) {
+	if c.Dir == "" {
+		return nil, errors.New("engine: Config.Dir is empty")
+	}
+	c = c.withDefaults()
+	ca, err := openCache(filepath.Join(c.Dir, wire.Fingerprint), c.CacheBytes)
+	if err != nil {
+		return nil, fmt.Errorf("open module cache: %w", err)
+	}
+	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(c.Log)}
+	e.life, e.end = context.WithCancel(context.Background())
+	e.compilers = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	e.pool = newPool(e.life, e.spawner, c)
+	return e, nil
+}
+
+// Close kills every worker and waits for them. Runs in flight fail.
+func (e *Engine) Close() error {
+	e.end()
+	e.compiling.Wait()
+	e.pool.close()
+	e.spawner.close()
+	return nil
+}
+
+// Has reports whether a module can be run by hash alone.
+func (e *Engine) Has(module [32]byte) bool { return e.cache.has(module) }
+
+// Run executes a job. Every error is a *fault.Error that may be shown to the
+// agent, except those of ctx. Cancelling ctx kills the runner.
+func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
+	progress := j.Progress
+	if progress == nil {
+		progress = func(liopv1.Phase) {}
+	}
+	if j.Wasm != nil && sum(j.Wasm) != j.Module {
+		return nil, &fault.Error{Code: fault.InvalidRequest, Rule: "module_sha256", Owner: fault.Protocol,
+			Message: "module_sha256 is not the SHA-256 of wasm_binary", Hint: "send the hash of exactly these bytes"}
+	}
+	res := &Result{Cached: true}
+	artifact, ok := e.cache.get(j.Module)
+	if !ok {
+		if j.Wasm == nil {
+			return nil, unknownModule()
+		}
+		if err := Screen(j.Wasm, j.Limits.Memory); err != nil {
+			return nil, err
+		}
+		progress(liopv1.Phase_PHASE_COMPILING)
+		start := time.Now()
+		var err error
+		if artifact, err = e.compile(ctx, j); err != nil {
+			return nil, err
+		}
+		res.Cached, res.Compile = false, time.Since(start)
+	}
+
+	start := time.Now()
+	r, err := e.pool.acquire(ctx, j, artifact, func() { progress(liopv1.Phase_PHASE_QUEUED) })
+	if err != nil {
+		var bad *badArtifact
+		if errors.As(err, &bad) {
+			// Corrupt, or made on another CPU: forget it and ask for the module.
+			e.log.WarnContext(ctx, "compiled module refused", "module", hexID(j.Module), "error", bad.msg)
+			e.cache.drop(j.Module)
+			return nil, unknownModule()
+		}
+		return nil, err
+	}
+	res.Queue = time.Since(start)
+	progress(liopv1.Phase_PHASE_RUNNING)
+
+	start = time.Now()
+	ran, answer, err := r.run(ctx, j)
+	e.pool.release(r, err == nil)
+	res.Run = time.Since(start)
+	if err != nil {
+		return nil, err
+	}
+	res.Answer, res.Stderr, res.Containment = answer, ran.Stderr, r.containment.GetActive()
+	if err := refusal(ran, j.Limits); err != nil {
+		return res, err
+	}
+	return res, nil
+}
+
+// Probe compiles and runs a trivial module, to show that workers work here and
+// what containment they have.
+func (e *Engine) Probe(ctx context.Context) (*wire.Containment, error) {
+	j := &Job{Module: sum(probeModule), Wasm: probeModule, Tenant: "probe",
+		Limits: Limits{Memory: 64 << 10, Output: 1, Wall: 5 * time.Second}}
+	if err := Screen(j.Wasm, j.Limits.Memory); err != nil {
+		return nil, err
+	}
+	e.cache.drop(j.Module) // the compiler is probed too
+	artifact, err := e.compile(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.pool.acquire(ctx, j, artifact, func() {})
+	if err != nil {
+		return nil, err
+	}
+	ran, _, err := r.run(ctx, j)
+	e.pool.release(r, false)
+	if err != nil {
+		return nil, err
+	}
+	return r.containment, refusal(ran, j.Limits)
+}
+
+// probeModule exports memory and _start, which does nothing:
+// (module (memory (export "memory") 1) (func (export "_start")))
+var probeModule = []byte("\x00asm\x01\x00\x00\x00" +
+	"\x01\x04\x01\x60\x00\x00" + // type: () -> ()
+	"\x03\x02\x01\x00" + // function 0
+	"\x05\x03\x01\x00\x01" + // memory, 1 page
+	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x00" + // exports
+	"\x0a\x04\x01\x02\x00\x0b") // code
+
+func unknownModule() error {
+	return &fault.Error{Code: fault.ModuleUnknown, Rule: "module_sha256", Owner: fault.Node,
+		Message: "the node does not have this module", Hint: "send the module's bytes in wasm_binary"}
+}
+
+// refusal makes an unsuccessful execution a fault, nil if it was successful.
+func refusal(ran *wire.Ran, l Limits) error {
+	switch ran.Outcome {
+	case wire.Outcome_EXITED:
+		if ran.ExitCode == 0 {
+			return nil
+		}
+		if nearLimit(ran, l) {
+			return memoryFault(ran, l, fmt.Sprintf("exit code %d", ran.ExitCode))
+		}
+		return &fault.Error{Code: fault.ModuleFailed, Rule: "exit_code", Owner: fault.Module,
+			Message: fmt.Sprintf("the module ended with exit code %d", ran.ExitCode),
+			Hint:    "run it on data of your own to see its stderr"}
+	case wire.Outcome_TIME_LIMIT:
+		return timeFault(l)
+	case wire.Outcome_OUTPUT_LIMIT:
+		return &fault.Error{Code: fault.LimitOutput, Rule: "limits.output_bytes", Owner: fault.Grant,
+			Message: fmt.Sprintf("the module wrote more than %d bytes", l.Output),
+			Hint:    "answer less, or ask for a grant with a larger output_bytes"}
+	case wire.Outcome_STACK_LIMIT:
+		return &fault.Error{Code: fault.LimitStack, Rule: "stack", Owner: fault.Node,
+			Message: "the module used up its call stack", Hint: "recurse less deeply"}
+	case wire.Outcome_INSTANTIATE:
+		if strings.Contains(ran.Message, "exceeds memory limits") {
+			return memoryFault(ran, l, "it starts with more than it may have")
+		}
+		return &fault.Error{Code: fault.ModuleInvalid, Rule: "instantiate", Owner: fault.Node,
+			Message: "the module cannot be instantiated: " + ran.Message,
+			Hint:    "build it as a wasip1 command within the session's limits"}
+	}
+	if nearLimit(ran, l) {
+		return memoryFault(ran, l, ran.Message)
+	}
+	return &fault.Error{Code: fault.ModuleFailed, Rule: "trap", Owner: fault.Module,
+		Message: "the module trapped: " + ran.Message, Hint: "run it on data of your own to see where"}
+}
+
+// nearLimit guesses why a module failed: one that is refused more memory gives
+// up with a trap or an exit code of its own, and says nothing else. Allocators
+// double, so the refused request may have been as large as what it had.
+func nearLimit(ran *wire.Ran, l Limits) bool {
+	return ran.MemoryBytes >= l.Memory/2 && ran.MemoryBytes > ran.InitialMemoryBytes
+}
+
+func memoryFault(ran *wire.Ran, l Limits, how string) error {
+	return &fault.Error{Code: fault.LimitMemory, Rule: "limits.memory_bytes", Owner: fault.Grant,
+		Message: fmt.Sprintf("the module failed (%s) with %d of at most %d bytes of memory in use", how, ran.MemoryBytes, l.Memory),
+		Hint:    "use less memory, or ask for a grant with a larger memory_bytes"}
+}
+
+func timeFault(l Limits) error {
+	return &fault.Error{Code: fault.LimitTime, Rule: "limits.wall_ms", Owner: fault.Grant,
+		Message: fmt.Sprintf("the module ran longer than %d ms and was stopped", l.Wall.Milliseconds()),
+		Hint:    "do less work per run, or ask for a grant with a larger wall_ms"}
+}

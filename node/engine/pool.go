@@ -1,0 +1,312 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/node/sandbox/wire"
+)
+
+// pool hands out runners. At most cap(slots) run at a time, at most as many
+// more wait idle for another run of their tenant, and a few stand by blank.
+//
+// Lock order: pool.mu is never held while a worker is started or waited for.
+type pool struct {
+	log     *slog.Logger
+	life    context.Context
+	spawner *spawner
+	reuse   int
+	idleFor time.Duration
+
+	slots   chan struct{}
+	waiting atomic.Int64
+	queue   int64
+
+	mu     sync.Mutex
+	idle   []*runner    // least recently used first
+	blanks chan *worker // started, not bound
+	refill chan struct{}
+	wg     sync.WaitGroup // filler and sweeper
+}
+
+// runner is a worker bound to one tenant, module, memory limit and set of mounts.
+type runner struct {
+	*worker
+	log         *slog.Logger
+	key         string
+	runs        int
+	idleAt      time.Time
+	containment *wire.Containment
+}
+
+func newPool(life context.Context, s *spawner, c Config) *pool {
+	p := &pool{log: c.Log, life: life, spawner: s, reuse: c.Reuse, idleFor: c.Idle,
+		slots: make(chan struct{}, c.Runners), queue: int64(c.Queue),
+		blanks: make(chan *worker, c.Blank), refill: make(chan struct{}, 1)}
+	p.wg.Add(2)
+	go p.fill(c.Blank)
+	go p.sweep()
+	return p
+}
+
+// close kills all runners. Every call of acquire must have returned or be
+// about to fail: life is done.
+func (p *pool) close() {
+	p.wg.Wait()
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, r := range idle {
+		r.kill()
+	}
+	for {
+		select {
+		case w := <-p.blanks:
+			w.kill()
+			continue
+		default:
+		}
+		return
+	}
+}
+
+// keyOf is what two jobs must share to share a runner process.
+func keyOf(j *Job) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %x %d", j.Tenant, j.Module, j.Limits.Memory)
+	for _, m := range j.Mounts {
+		fmt.Fprintf(&b, " %q %q", m.Name, m.Dir)
+	}
+	return b.String()
+}
+
+// acquire gives a runner that is bound to j. The caller must release it.
+func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func()) (*runner, error) {
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		if p.waiting.Add(1) > p.queue {
+			p.waiting.Add(-1)
+			return nil, &fault.Error{Code: fault.Busy, Rule: "queue", Owner: fault.Node,
+				Message: "the node has too many runs waiting", Hint: "try again in a second"}
+		}
+		queued()
+		select {
+		case p.slots <- struct{}{}:
+			p.waiting.Add(-1)
+		case <-ctx.Done():
+			p.waiting.Add(-1)
+			return nil, ctx.Err()
+		case <-p.life.Done():
+			p.waiting.Add(-1)
+			return nil, closed()
+		}
+	}
+	r, err := p.runner(ctx, j, artifact)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return r, nil
+}
+
+func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, error) {
+	key := keyOf(j)
+	if r := p.takeIdle(key); r != nil {
+		return r, nil
+	}
+	w, err := p.blank()
+	if err != nil {
+		if p.life.Err() != nil {
+			return nil, closed()
+		}
+		p.log.ErrorContext(ctx, "start runner", "error", err)
+		return nil, &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
+			Message: "the node could not start a worker", Hint: "try again; if it persists, tell the node's operator"}
+	}
+	r := &runner{worker: w, log: p.log, key: key}
+	if err := r.bind(ctx, j, artifact); err != nil {
+		r.kill()
+		return nil, err
+	}
+	return r, nil
+}
+
+// release takes a runner back; it is kept for its tenant if it is still good.
+func (p *pool) release(r *runner, good bool) {
+	r.runs++
+	if !good || r.runs >= p.reuse || p.life.Err() != nil {
+		<-p.slots
+		r.kill()
+		return
+	}
+	var over *runner
+	p.mu.Lock()
+	r.idleAt = time.Now()
+	p.idle = append(p.idle, r)
+	if len(p.idle) > cap(p.slots) {
+		over = p.idle[0]
+		p.idle = p.idle[1:]
+	}
+	p.mu.Unlock()
+	<-p.slots
+	if over != nil {
+		over.kill()
+	}
+}
+
+func (p *pool) takeIdle(key string) *runner {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if r := p.idle[i]; r.key == key {
+			p.idle = append(p.idle[:i], p.idle[i+1:]...)
+			return r
+		}
+	}
+	return nil
+}
+
+// blank gives a worker that stands by, or starts one.
+func (p *pool) blank() (*worker, error) {
+	select {
+	case w := <-p.blanks:
+		select {
+		case p.refill <- struct{}{}:
+		default:
+		}
+		return w, nil
+	default:
+		return p.spawner.start(wire.RunnerName)
+	}
+}
+
+// fill keeps n blank runners standing by.
+func (p *pool) fill(n int) {
+	defer p.wg.Done()
+	for n > 0 {
+		for len(p.blanks) < n && p.life.Err() == nil {
+			w, err := p.spawner.start(wire.RunnerName)
+			if err != nil {
+				if p.life.Err() == nil {
+					p.log.Warn("start blank runner", "error", err)
+				}
+				break // runs start their own; the next refill tries again
+			}
+			p.blanks <- w // never blocks: only this goroutine sends
+		}
+		select {
+		case <-p.refill:
+		case <-p.life.Done():
+			return
+		}
+	}
+}
+
+// sweep ends runners that were idle for too long.
+func (p *pool) sweep() {
+	defer p.wg.Done()
+	t := time.NewTicker(p.idleFor / 2)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-p.life.Done():
+			return
+		}
+		var old []*runner
+		p.mu.Lock()
+		for len(p.idle) > 0 && time.Since(p.idle[0].idleAt) > p.idleFor {
+			old = append(old, p.idle[0])
+			p.idle = p.idle[1:]
+		}
+		p.mu.Unlock()
+		for _, r := range old {
+			r.kill()
+		}
+	}
+}
+
+// bindTime bounds the lock-down and the loading of a compiled module, which
+// take milliseconds.
+const bindTime = 10 * time.Second
+
+// badArtifact means that a runner could not load the compiled module.
+type badArtifact struct{ msg string }
+
+func (e *badArtifact) Error() string { return e.msg }
+
+func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
+	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	r.sock.SetDeadline(time.Now().Add(bindTime))
+	m := &wire.Bind{Artifact: artifact, MemoryBytes: j.Limits.Memory}
+	for _, x := range j.Mounts {
+		m.Mounts = append(m.Mounts, &wire.Mount{Name: x.Name, Dir: x.Dir})
+	}
+	var bound wire.Bound
+	err := r.conn.Send(m, nil)
+	if err == nil {
+		err = r.conn.Recv(&bound)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		r.log.ErrorContext(ctx, "runner failed to bind", "error", err, "stderr", r.lastWords())
+		return &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
+			Message: "a worker of the node failed before the module ran", Hint: "try again; if it persists, tell the node's operator"}
+	case !bound.Ok:
+		return &badArtifact{bound.Message}
+	}
+	r.containment = bound.Containment
+	return nil
+}
+
+// run executes j in a bound runner. On an error the runner must not be used again.
+func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
+	end := time.Now().Add(j.Limits.Wall + Grace)
+	r.sock.SetDeadline(end)
+	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
+	var ran wire.Ran
+	var answer []byte
+	err := r.conn.Send(&wire.Run{Args: j.Args, WallMs: uint64(j.Limits.Wall.Milliseconds()),
+		OutputBytes: j.Limits.Output, StderrBytes: wire.MaxStderr}, notNil(j.Stdin))
+	if err == nil {
+		err = r.conn.Recv(&ran)
+	}
+	if err == nil {
+		answer, err = r.conn.RecvRaw(int(j.Limits.Output))
+	}
+	left := !stop()
+	if err == nil && !left {
+		return &ran, answer, nil
+	}
+	timedOut := !time.Now().Before(end)
+	r.kill()
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case timedOut:
+		return nil, nil, timeFault(j.Limits)
+	}
+	// The process died under the guest: out of host memory, or an engine bug.
+	r.log.WarnContext(ctx, "runner died", "module", hexID(j.Module), "error", errors.Unwrap(err), "stderr", r.lastWords())
+	return nil, nil, &fault.Error{Code: fault.ModuleFailed, Rule: "worker", Owner: fault.Module,
+		Message: "the module brought its worker process down", Hint: "the node and other runs are not affected; use less memory"}
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}

@@ -1,0 +1,137 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"sync"
+
+	"github.com/liop-project/liop/node/sandbox/wire"
+)
+
+// maxLastWords bounds what is kept of a worker's own stderr: enough for the
+// first lines of a crash.
+const maxLastWords = 2 << 10
+
+// worker is one child process and the socket to it.
+type worker struct {
+	cmd  *exec.Cmd
+	sock net.Conn
+	conn *wire.Conn
+	once sync.Once
+	done chan struct{} // closed when the process is reaped
+	said *capped
+}
+
+// kill ends the process and returns when it is reaped. It may be called often.
+func (w *worker) kill() {
+	w.once.Do(func() {
+		w.sock.Close()
+		w.cmd.Process.Kill()
+	})
+	<-w.done
+}
+
+// lastWords is what the process wrote to its stderr; call it after kill.
+func (w *worker) lastWords() string {
+	w.kill()
+	return w.said.b.String()
+}
+
+// spawner starts workers, all from one OS thread that lives as long as the
+// Engine: Linux delivers a child's parent-death signal when the thread that
+// started it ends, not when the process does.
+type spawner struct {
+	log  *slog.Logger
+	exe  string
+	reqs chan spawnReq
+	quit chan struct{}
+	done chan struct{}
+}
+
+type spawnReq struct {
+	cmd *exec.Cmd
+	err chan error
+}
+
+func newSpawner(log *slog.Logger) *spawner {
+	s := &spawner{log: log, exe: selfExe(), reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		for {
+			select {
+			case r := <-s.reqs:
+				r.err <- r.cmd.Start()
+			case <-s.quit:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+// close ends the spawner; every worker it started dies with its thread.
+func (s *spawner) close() {
+	close(s.quit)
+	<-s.done
+}
+
+// start runs this binary again as the worker of that name.
+func (s *spawner) start(name string) (*worker, error) {
+	parent, child, err := socketPair()
+	if err != nil {
+		return nil, fmt.Errorf("make socket pair: %w", err)
+	}
+	defer child.Close()
+	sock, err := net.FileConn(parent)
+	parent.Close()
+	if err != nil {
+		return nil, fmt.Errorf("use socket pair: %w", err)
+	}
+	said := &capped{max: maxLastWords}
+	cmd := &exec.Cmd{
+		Path:        s.exe,
+		Args:        []string{name},
+		Env:         []string{}, // nothing inherited: no token, no key
+		Dir:         "/",
+		Stderr:      said,
+		ExtraFiles:  []*os.File{child}, // descriptor 3; all else is closed on exec
+		SysProcAttr: workerAttr(),
+	}
+	r := spawnReq{cmd, make(chan error, 1)}
+	select {
+	case s.reqs <- r:
+		err = <-r.err
+	case <-s.done:
+		err = errClosed
+	}
+	if err != nil {
+		sock.Close()
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	w := &worker{cmd: cmd, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
+	go func() {
+		cmd.Wait()
+		close(w.done)
+	}()
+	return w, nil
+}
+
+var errClosed = errors.New("the engine is closed")
+
+// capped keeps the first max bytes written to it and forgets the rest.
+type capped struct {
+	b   bytes.Buffer
+	max int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	c.b.Write(p[:min(len(p), c.max-c.b.Len())])
+	return len(p), nil
+}

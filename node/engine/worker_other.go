@@ -1,0 +1,17 @@
+//go:build !unix
+
+package engine
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+func selfExe() string { return os.Args[0] }
+
+func workerAttr() *syscall.SysProcAttr { return nil }
+
+func socketPair() (parent, child *os.File, err error) {
+	return nil, nil, errors.New("worker processes need a Unix system")
+}

@@ -1,0 +1,67 @@
+// Package sandbox is the worker side of the engine: the processes in which
+// modules are compiled and run. It is the only package that imports Wasmtime.
+//
+// A worker is this same binary, started again under another name with an empty
+// environment, one end of a socket pair as descriptor 3, and nothing else. It
+// holds no key and no token. A compiler gets one module and no data; a runner
+// binds itself to one compiled module and one set of directories, locks itself
+// down to exactly these, and runs that module as often as the node asks.
+//
+// Nothing here is trusted by the node: the pinned engine has known defects
+// (docs/THREATS.md), so the boundary is the process, not the engine.
+package sandbox
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/liop-project/liop/node/sandbox/wire"
+)
+
+// MaybeRun makes this process a worker, and never returns, if it was started
+// as one. Otherwise it does nothing. main, and TestMain of each test that runs
+// modules, must call it before anything else.
+func MaybeRun() {
+	var err error
+	switch os.Args[0] {
+	case wire.CompilerName:
+		err = compiler(socket())
+	case wire.RunnerName:
+		err = runner(socket())
+	default:
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err) // the node keeps the first lines for its own log
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// socket is descriptor 3, which the node put there. It stays in blocking mode:
+// a worker has nothing else to wait for.
+func socket() *wire.Conn { return wire.NewConn(os.NewFile(3, "node")) }
+
+const (
+	// maxStack bounds the guest's call stack, in bytes. The thread that runs it
+	// has 8 MiB; Go guests need about 200 KiB, deep recursion is a trap.
+	maxStack = 1 << 20
+
+	// A filter is one instance with one memory and a few tables.
+	maxInstances     = 1
+	maxMemories      = 1
+	maxTables        = 4
+	maxTableElements = 100_000 // a 3 MB Go guest has about 6,000
+
+	// hostMemory is what a worker may use besides the guest's linear memory, in
+	// bytes of private writable mappings: the Go runtime, the engine, stdin,
+	// stdout and stderr buffers.
+	hostMemory = 512 << 20
+
+	// compileMemory bounds a compiler, in bytes of private writable mappings. A
+	// 2.8 MB Go module takes 82 MB; modules built to be costly take gigabytes.
+	compileMemory = 1 << 30
+
+	// openFiles bounds the descriptors of a worker, so also a guest's open files.
+	openFiles = 128
+)

@@ -1,0 +1,295 @@
+//go:build cgo
+
+// What the Go binding of Wasmtime does not expose: streams to memory, and host
+// functions in C that replace those of WASI which block, or tell too much.
+//
+// The bundled headers cannot be named from another module, so the prototypes
+// are declared here. shim_test.go compiles this file against the real headers
+// (LIOP_CHECK_HEADERS), so that an upgrade which changes one is noticed.
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+#include "shim.h"
+
+#ifdef LIOP_CHECK_HEADERS
+#include <wasi.h>
+#include <wasmtime.h>
+#else
+typedef struct wasi_config_t wasi_config_t;
+typedef struct wasmtime_linker wasmtime_linker_t;
+typedef struct wasmtime_caller wasmtime_caller_t;
+typedef struct wasmtime_context wasmtime_context_t;
+typedef struct wasmtime_error wasmtime_error_t;
+typedef struct wasm_trap_t wasm_trap_t;
+typedef struct wasm_valtype_t wasm_valtype_t;
+typedef struct wasm_functype_t wasm_functype_t;
+typedef uint8_t wasm_valkind_t;
+typedef struct wasm_byte_vec_t { size_t size; char *data; } wasm_byte_vec_t;
+typedef struct wasm_valtype_vec_t { size_t size; wasm_valtype_t **data; } wasm_valtype_vec_t;
+typedef struct wasmtime_memory { struct { uint64_t store_id; uint32_t private1; }; uint32_t private2; } wasmtime_memory_t;
+typedef struct wasmtime_extern {
+	uint8_t kind;
+	union { wasmtime_memory_t memory; uint64_t size[3]; } of;
+} wasmtime_extern_t;
+typedef union wasmtime_val_raw { int32_t i32; int64_t i64; uint8_t v128[16]; } wasmtime_val_raw_t;
+typedef wasm_trap_t *(*wasmtime_func_unchecked_callback_t)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t);
+#define WASMTIME_EXTERN_MEMORY 3
+#endif
+
+_Static_assert(sizeof(wasmtime_memory_t) == 24, "wasmtime_memory_t");
+_Static_assert(sizeof(wasmtime_extern_t) == 32, "wasmtime_extern_t");
+_Static_assert(offsetof(wasmtime_extern_t, of) == 8, "wasmtime_extern_t.of");
+_Static_assert(sizeof(wasmtime_val_raw_t) == 16, "wasmtime_val_raw_t");
+_Static_assert(sizeof(wasm_byte_vec_t) == 16, "wasm_byte_vec_t");
+
+extern void wasm_byte_vec_new(wasm_byte_vec_t *, size_t, const char *);
+extern void wasm_byte_vec_delete(wasm_byte_vec_t *);
+extern void wasi_config_set_stdin_bytes(wasi_config_t *, wasm_byte_vec_t *); // takes ownership
+extern void wasi_config_set_stdout_custom(wasi_config_t *, ptrdiff_t (*)(void *, const unsigned char *, size_t), void *, void (*)(void *));
+extern void wasi_config_set_stderr_custom(wasi_config_t *, ptrdiff_t (*)(void *, const unsigned char *, size_t), void *, void (*)(void *));
+extern wasm_valtype_t *wasm_valtype_new(wasm_valkind_t);
+extern void wasm_valtype_vec_new(wasm_valtype_vec_t *, size_t, wasm_valtype_t *const[]);
+extern wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *, wasm_valtype_vec_t *);
+extern void wasm_functype_delete(wasm_functype_t *);
+extern wasmtime_error_t *wasmtime_linker_define_func_unchecked(wasmtime_linker_t *, const char *, size_t, const char *, size_t,
+	const wasm_functype_t *, wasmtime_func_unchecked_callback_t, void *, void (*)(void *));
+extern void wasmtime_error_delete(wasmtime_error_t *);
+extern bool wasmtime_caller_export_get(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *);
+extern wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
+extern uint8_t *wasmtime_memory_data(const wasmtime_context_t *, const wasmtime_memory_t *);
+extern size_t wasmtime_memory_data_size(const wasmtime_context_t *, const wasmtime_memory_t *);
+
+// ---- streams ----
+
+liop_buf *liop_buf_new(size_t cap, int drop) {
+	liop_buf *b = calloc(1, sizeof *b);
+	if (b) {
+		b->cap = cap;
+		b->drop = drop;
+	}
+	return b;
+}
+
+void liop_buf_free(liop_buf *b) {
+	free(b->p);
+	free(b);
+}
+
+// A positive result is the number of bytes taken, a negative one an OS error.
+static ptrdiff_t take(void *data, const unsigned char *p, size_t n) {
+	liop_buf *b = data;
+	size_t room = b->cap - b->len, want = n;
+	if (n > room) {
+		b->over = 1;
+		n = room;
+	}
+	if (b->len + n > b->alloc) {
+		size_t a = b->alloc ? b->alloc * 2 : 4096;
+		while (a < b->len + n) a *= 2;
+		unsigned char *q = realloc(b->p, a);
+		if (!q) return -ENOMEM;
+		b->p = q;
+		b->alloc = a;
+	}
+	if (n) memcpy(b->p + b->len, p, n);
+	b->len += n;
+	if (b->drop) return (ptrdiff_t)want;
+	if (n == 0 && want > 0) return -ENOSPC;
+	return (ptrdiff_t)n;
+}
+
+void liop_set_stdout(void *wasi, liop_buf *b) { wasi_config_set_stdout_custom(wasi, take, b, NULL); }
+void liop_set_stderr(void *wasi, liop_buf *b) { wasi_config_set_stderr_custom(wasi, take, b, NULL); }
+
+void liop_set_stdin(void *wasi, const void *p, size_t n) {
+	wasm_byte_vec_t v;
+	wasm_byte_vec_new(&v, n, p);
+	wasi_config_set_stdin_bytes(wasi, &v);
+}
+
+// ---- host functions ----
+
+// Error numbers of WASI preview 1.
+enum { WASI_OK = 0, WASI_EFAULT = 21, WASI_EINTR = 27, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOTSUP = 58 };
+
+static const uint64_t tick_ns = 1000000;     // the guest's clock resolution: 1 ms
+static const uint32_t max_random = 64 << 10; // bytes a call; a larger one could not be interrupted
+static const uint32_t max_subscriptions = 64;
+
+static uint64_t now_ns(clockid_t id) {
+	struct timespec t;
+	clock_gettime(id, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+liop_host *liop_host_new(void) { return calloc(1, sizeof(liop_host)); }
+void liop_host_deadline(liop_host *h, uint64_t ns) { h->deadline_ns = now_ns(CLOCK_MONOTONIC) + ns; }
+
+// guest returns the n bytes at ptr in the caller's memory, or NULL.
+static uint8_t *guest(wasmtime_caller_t *c, uint32_t ptr, uint64_t n) {
+	wasmtime_extern_t e;
+	if (!wasmtime_caller_export_get(c, "memory", 6, &e) || e.kind != WASMTIME_EXTERN_MEMORY) return NULL;
+	wasmtime_context_t *ctx = wasmtime_caller_context(c);
+	if ((uint64_t)ptr + n > wasmtime_memory_data_size(ctx, &e.of.memory)) return NULL;
+	return wasmtime_memory_data(ctx, &e.of.memory) + ptr;
+}
+
+static uint64_t get64(const uint8_t *p) {
+	uint64_t v;
+	memcpy(&v, p, 8); // every supported host is little-endian, as the guest is
+	return v;
+}
+
+static bool clock_id(uint32_t id, clockid_t *out) {
+	switch (id) {
+	case 0: *out = CLOCK_REALTIME; return true;
+	case 1: *out = CLOCK_MONOTONIC; return true;
+	}
+	return false; // no CPU-time clocks: they would be finer than the tick
+}
+
+static wasm_trap_t *clock_time_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
+	(void)env; (void)n;
+	clockid_t id;
+	if (!clock_id((uint32_t)v[0].i32, &id)) { v[0].i32 = WASI_ENOTSUP; return NULL; }
+	uint8_t *p = guest(c, (uint32_t)v[2].i32, 8);
+	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
+	uint64_t t = now_ns(id);
+	t -= t % tick_ns;
+	memcpy(p, &t, 8);
+	v[0].i32 = WASI_OK;
+	return NULL;
+}
+
+static wasm_trap_t *clock_res_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
+	(void)env; (void)n;
+	clockid_t id;
+	if (!clock_id((uint32_t)v[0].i32, &id)) { v[0].i32 = WASI_ENOTSUP; return NULL; }
+	uint8_t *p = guest(c, (uint32_t)v[1].i32, 8);
+	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
+	memcpy(p, &tick_ns, 8);
+	v[0].i32 = WASI_OK;
+	return NULL;
+}
+
+static wasm_trap_t *random_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
+	(void)env; (void)n;
+	uint32_t len = (uint32_t)v[1].i32;
+	if (len > max_random) { v[0].i32 = WASI_EINVAL; return NULL; }
+	uint8_t *p = guest(c, (uint32_t)v[0].i32, len);
+	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
+	while (len) { // getentropy gives at most 256 bytes a call
+		size_t k = len < 256 ? len : 256;
+		if (getentropy(p, k) != 0) { v[0].i32 = WASI_EIO; return NULL; }
+		p += k;
+		len -= (uint32_t)k;
+	}
+	v[0].i32 = WASI_OK;
+	return NULL;
+}
+
+// poll_oneoff(in, out, nsubscriptions, nevents): clocks wait, but not past the
+// run's deadline; files are always ready. Layouts: WASI preview 1, subscription
+// (48 bytes) and event (32 bytes).
+static wasm_trap_t *poll_oneoff(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t argc) {
+	(void)argc;
+	liop_host *h = env;
+	uint32_t in = (uint32_t)v[0].i32, out = (uint32_t)v[1].i32, n = (uint32_t)v[2].i32, nev = (uint32_t)v[3].i32;
+	if (n == 0 || n > max_subscriptions) { v[0].i32 = WASI_EINVAL; return NULL; }
+	const uint8_t *subs = guest(c, in, (uint64_t)n * 48);
+	uint8_t *events = guest(c, out, (uint64_t)n * 32);
+	uint8_t *count = guest(c, nev, 4);
+	if (!subs || !events || !count) { v[0].i32 = WASI_EFAULT; return NULL; }
+
+	uint8_t ev[64 * 32];
+	memset(ev, 0, sizeof ev);
+	uint32_t k = 0;
+	uint64_t wait = UINT64_MAX; // ns until the first clock
+	uint64_t waits[64];
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *s = subs + i * 48;
+		waits[i] = UINT64_MAX;
+		uint8_t *e = ev + k * 32;
+		if (s[8] == 0) { // clock
+			uint32_t id;
+			uint16_t flags;
+			clockid_t cid;
+			memcpy(&id, s + 16, 4);
+			memcpy(&flags, s + 40, 2);
+			uint64_t t = get64(s + 24);
+			if (!clock_id(id, &cid)) {
+				uint16_t err = WASI_ENOTSUP;
+				memcpy(e, s, 8);
+				memcpy(e + 8, &err, 2);
+				k++;
+				continue;
+			}
+			if (flags & 1) { // absolute
+				uint64_t now = now_ns(cid);
+				t = t > now ? t - now : 0;
+			}
+			waits[i] = t;
+			if (t < wait) wait = t;
+		} else if (s[8] == 1 || s[8] == 2) { // a file, ready to be read or written
+			uint64_t some = 1;
+			memcpy(e, s, 8);
+			e[10] = s[8];
+			memcpy(e + 16, &some, 8);
+			k++;
+		} else {
+			v[0].i32 = WASI_EINVAL;
+			return NULL;
+		}
+	}
+	if (k == 0) {
+		uint64_t now = now_ns(CLOCK_MONOTONIC), left = h->deadline_ns > now ? h->deadline_ns - now : 0;
+		bool late = wait > left;
+		uint64_t ns = late ? left : wait;
+		struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+		while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+		}
+		if (late) { v[0].i32 = WASI_EINTR; return NULL; } // the epoch ends the guest at its next step
+		for (uint32_t i = 0; i < n; i++) {
+			if (waits[i] > wait) continue;
+			memcpy(ev + k * 32, subs + i * 48, 8);
+			k++;
+		}
+	}
+	memcpy(events, ev, (size_t)k * 32);
+	memcpy(count, &k, 4);
+	v[0].i32 = WASI_OK;
+	return NULL;
+}
+
+static const char *define(wasmtime_linker_t *l, liop_host *h, const char *name, const char *params, wasmtime_func_unchecked_callback_t f) {
+	wasm_valtype_t *ps[4], *r = wasm_valtype_new(0);
+	size_t n = strlen(params);
+	for (size_t i = 0; i < n; i++) ps[i] = wasm_valtype_new(params[i] == 'I' ? 1 : 0); // WASM_I64, WASM_I32
+	wasm_valtype_vec_t pv, rv;
+	wasm_valtype_vec_new(&pv, n, ps);
+	wasm_valtype_vec_new(&rv, 1, &r);
+	wasm_functype_t *t = wasm_functype_new(&pv, &rv);
+	static const char module[] = "wasi_snapshot_preview1";
+	wasmtime_error_t *err = wasmtime_linker_define_func_unchecked(l, module, sizeof module - 1, name, strlen(name), t, f, h, NULL);
+	wasm_functype_delete(t);
+	if (err) {
+		wasmtime_error_delete(err);
+		return name;
+	}
+	return NULL;
+}
+
+// liop_define_host shadows WASI functions on a linker; it returns the name of
+// the one that could not be defined, or NULL. h must outlive the linker.
+const char *liop_define_host(void *linker, liop_host *h) {
+	const char *e;
+	if ((e = define(linker, h, "poll_oneoff", "iiii", poll_oneoff))) return e;
+	if ((e = define(linker, h, "random_get", "ii", random_get))) return e;
+	if ((e = define(linker, h, "clock_time_get", "iIi", clock_time_get))) return e;
+	return define(linker, h, "clock_res_get", "ii", clock_res_get);
+}
