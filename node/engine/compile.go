@@ -21,8 +21,10 @@ func hexID(m [32]byte) string { return hex.EncodeToString(m[:8]) }
 // one wants it too, and it is bounded.
 func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
 	ch := e.compiles.DoChan(string(j.Module[:]), func() (any, error) {
-		e.compiling.Add(1)
-		defer e.compiling.Done()
+		if !e.begin() {
+			return "", closed()
+		}
+		defer e.busy.Done()
 		if path, ok := e.cache.get(j.Module); ok {
 			return path, nil
 		}
@@ -52,7 +54,7 @@ func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
 		}
 		return r.Val.(string), nil
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return "", context.Cause(ctx)
 	}
 }
 
@@ -65,7 +67,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	defer w.kill()
 	stop := context.AfterFunc(e.life, w.kill)
 	defer stop()
-	w.sock.SetDeadline(time.Now().Add(CompileTime))
+	w.sock.SetDeadline(time.Now().Add(e.maxTime))
 
 	var done wire.Compiled
 	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: MaxArtifact}, wasm)
@@ -88,7 +90,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 		// Too slow, too large, or the compiler died of it: the module's doing.
 		e.log.Warn("compiler ended without a result", "error", err, "stderr", w.lastWords())
 		return nil, &fault.Error{Code: fault.LimitCompile, Rule: "compile", Owner: fault.Node,
-			Message: fmt.Sprintf("compiling the module takes more time or memory than allowed (%s)", CompileTime),
+			Message: fmt.Sprintf("compiling the module takes more time or memory than allowed (%s)", e.maxTime),
 			Hint:    "use smaller functions with fewer locals and less nesting"}
 	}
 	return artifact, nil

@@ -31,8 +31,8 @@ const (
 	// is killed. Guest code stops at the deadline; only a long host call (the
 	// filling of much memory) needs this.
 	Grace = 100 * time.Millisecond
-	// CompileTime bounds one compilation.
-	CompileTime = 10 * time.Second
+	// DefaultCompileTime bounds one compilation. A 2.8 MB Go module takes 2 s.
+	DefaultCompileTime = 10 * time.Second
 	// MaxArtifact bounds the native code of one module, in bytes.
 	MaxArtifact = 64 << 20
 	// DefaultCacheBytes is how much compiled code is kept on disk.
@@ -99,7 +99,9 @@ type Config struct {
 	Blank      int    // default DefaultBlank; -1 for none
 	Reuse      int    // default DefaultReuse; 1 for a new process each run
 	Idle       time.Duration
-	Log        *slog.Logger
+	// CompileTime bounds one compilation; default DefaultCompileTime.
+	CompileTime time.Duration
+	Log         *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -119,6 +121,9 @@ func (c Config) withDefaults() Config {
 	if c.Idle == 0 {
 		c.Idle = DefaultIdle
 	}
+	if c.CompileTime == 0 {
+		c.CompileTime = DefaultCompileTime
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -132,10 +137,14 @@ type Engine struct {
 	spawner   *spawner
 	pool      *pool
 	compiles  singleflight.Group
-	compiling sync.WaitGroup
 	compilers chan struct{} // slots: compilers that run at the same time
+	maxTime   time.Duration // of one compilation
 	life      context.Context
 	end       context.CancelFunc
+	closing   sync.Once
+
+	mu   sync.Mutex     // begin against Close
+	busy sync.WaitGroup // runs and compilations
 }
 
 // New starts an Engine; Close ends it. The calling program must call
@@ -149,20 +158,36 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open module cache: %w", err)
 	}
-	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(c.Log)}
+	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(), maxTime: c.CompileTime}
 	e.life, e.end = context.WithCancel(context.Background())
 	e.compilers = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	e.pool = newPool(e.life, e.spawner, c)
 	return e, nil
 }
 
-// Close kills every worker and waits for them. Runs in flight fail.
+// Close kills every worker and waits for them. Runs in flight fail with code
+// Draining. It may be called more than once.
 func (e *Engine) Close() error {
-	e.end()
-	e.compiling.Wait()
-	e.pool.close()
-	e.spawner.close()
+	e.closing.Do(func() {
+		e.mu.Lock() // after this, no run begins
+		e.end()
+		e.mu.Unlock()
+		e.busy.Wait()
+		e.pool.close()
+		e.spawner.close()
+	})
 	return nil
+}
+
+// begin counts one user of workers, unless the engine is closing.
+func (e *Engine) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.life.Err() != nil {
+		return false
+	}
+	e.busy.Add(1)
+	return true
 }
 
 // Has reports whether a module can be run by hash alone.
@@ -171,6 +196,13 @@ func (e *Engine) Has(module [32]byte) bool { return e.cache.has(module) }
 // Run executes a job. Every error is a *fault.Error that may be shown to the
 // agent, except those of ctx. Cancelling ctx kills the runner.
 func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
+	if !e.begin() {
+		return nil, closed()
+	}
+	defer e.busy.Done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(e.life, func() { cancel(closed()) })()
 	progress := j.Progress
 	if progress == nil {
 		progress = func(liopv1.Phase) {}
@@ -183,7 +215,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 	artifact, ok := e.cache.get(j.Module)
 	if !ok {
 		if j.Wasm == nil {
-			return nil, unknownModule()
+			return nil, UnknownModule()
 		}
 		if err := Screen(j.Wasm, j.Limits.Memory); err != nil {
 			return nil, err
@@ -205,7 +237,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 			// Corrupt, or made on another CPU: forget it and ask for the module.
 			e.log.WarnContext(ctx, "compiled module refused", "module", hexID(j.Module), "error", bad.msg)
 			e.cache.drop(j.Module)
-			return nil, unknownModule()
+			return nil, UnknownModule()
 		}
 		return nil, err
 	}
@@ -229,6 +261,10 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 // Probe compiles and runs a trivial module, to show that workers work here and
 // what containment they have.
 func (e *Engine) Probe(ctx context.Context) (*wire.Containment, error) {
+	if !e.begin() {
+		return nil, closed()
+	}
+	defer e.busy.Done()
 	j := &Job{Module: sum(probeModule), Wasm: probeModule, Tenant: "probe",
 		Limits: Limits{Memory: 64 << 10, Output: 1, Wall: 5 * time.Second}}
 	if err := Screen(j.Wasm, j.Limits.Memory); err != nil {
@@ -260,7 +296,8 @@ var probeModule = []byte("\x00asm\x01\x00\x00\x00" +
 	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x00" + // exports
 	"\x0a\x04\x01\x02\x00\x0b") // code
 
-func unknownModule() error {
+// UnknownModule is the fault that asks an agent for the module's bytes.
+func UnknownModule() error {
 	return &fault.Error{Code: fault.ModuleUnknown, Rule: "module_sha256", Owner: fault.Node,
 		Message: "the node does not have this module", Hint: "send the module's bytes in wasm_binary"}
 }

@@ -1,9 +1,22 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/liopv1"
+	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
 func newTest(t testing.TB, c Config) *Engine {
@@ -20,11 +33,406 @@ func newTest(t testing.TB, c Config) *Engine {
 	return e
 }
 
+func guestModule(t testing.TB, name string) []byte {
+	t.Helper()
+	if wasm, ok := filters.TestGuest(name); ok {
+		return wasm
+	}
+	if wasm, ok := filters.Hostile(name); ok {
+		return wasm
+	}
+	wasm, ok := filters.Ready(name)
+	if !ok {
+		t.Fatalf("there is no module %s", name)
+	}
+	return wasm
+}
+
+func jobOf(wasm []byte) *Job {
+	return &Job{Module: sum(wasm), Wasm: wasm, Tenant: "a",
+		Limits: Limits{Memory: 64 << 20, Output: 64 << 10, Wall: 500 * time.Millisecond}}
+}
+
+// canary runs a module that cannot fail, as another tenant, and checks its answer.
+func canary(t *testing.T, e *Engine) {
+	t.Helper()
+	j := jobOf(guestModule(t, "echo"))
+	j.Tenant, j.Args, j.Stdin, j.Limits.Wall = "canary", []string{"one", "two"}, []byte("in\x00put"), 10*time.Second
+	r, err := e.Run(context.Background(), j)
+	if err != nil {
+		t.Fatalf("canary: %v", err)
+	}
+	if want := "one\ntwo\nin\x00put"; string(r.Answer) != want {
+		t.Fatalf("canary answered %q, want %q", r.Answer, want)
+	}
+}
+
 func TestProbe(t *testing.T) {
 	e := newTest(t, Config{})
-	c, err := e.Probe(context.Background())
+	for range 2 { // also when the module is cached
+		c, err := e.Probe(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Active) == 0 {
+			t.Error("no containment reported")
+		}
+	}
+}
+
+// Whatever a module does, the call ends with the right refusal, and the next
+// tenant's call is right.
+func TestHostile(t *testing.T) {
+	data := t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("SECRET"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, filepath.Join(data, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(data, "kept.txt"), []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := newTest(t, Config{})
+	for _, tc := range []struct {
+		name string
+		code fault.Code
+		rule string
+	}{
+		{"loop", fault.LimitTime, "limits.wall_ms"},
+		{"start-loop", fault.LimitTime, "limits.wall_ms"},
+		{"sleeper", fault.LimitTime, "limits.wall_ms"},
+		{"fill", fault.LimitTime, "limits.wall_ms"},
+		{"memory-bomb", fault.LimitMemory, "limits.memory_bytes"},
+		{"flood-stdout", fault.LimitOutput, "limits.output_bytes"},
+		{"recurse", fault.LimitStack, "stack"},
+		{"exit3", fault.ModuleFailed, "exit_code"},
+		{"trap", fault.ModuleFailed, "trap"},
+		{"outside", fault.ModuleFailed, "exit_code"},
+		{"write", fault.ModuleFailed, "exit_code"},
+		{"nostart", fault.ModuleInvalid, "exports"},
+		{"badimport", fault.ModuleInvalid, "imports"},
+		{"sock", fault.ModuleInvalid, "imports"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			j := jobOf(guestModule(t, tc.name))
+			j.Mounts = []Mount{{"d", data}}
+			start := time.Now()
+			r, err := e.Run(context.Background(), j)
+			if !errors.Is(err, &fault.Error{Code: tc.code, Rule: tc.rule}) {
+				f, _ := fault.From(err)
+				t.Fatalf("got %+v (%v), want %s by %s", f, err, tc.code, tc.rule)
+			}
+			if r != nil && len(r.Answer) > 0 {
+				t.Errorf("a refused run answered %d bytes", len(r.Answer))
+			}
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("took %s", took)
+			}
+			for _, word := range []string{data, secret, "/tmp", "/root", "goroutine"} {
+				if strings.Contains(err.Error(), word) {
+					t.Errorf("the error tells the agent %q: %v", word, err)
+				}
+			}
+			canary(t, e)
+		})
+	}
+	if b, err := os.ReadFile(filepath.Join(data, "kept.txt")); err != nil || string(b) != "kept" {
+		t.Errorf("the dataset was changed: %q, %v", b, err)
+	}
+}
+
+func TestStderrIsBounded(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "flood-stderr"))
+	j.Limits.Wall = 20 * time.Second
+	r, err := e.Run(context.Background(), j)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(c)
+	if len(r.Stderr) == 0 || len(r.Stderr) > wire.MaxStderr {
+		t.Errorf("kept %d bytes of stderr", len(r.Stderr))
+	}
+}
+
+func TestMalformed(t *testing.T) {
+	e := newTest(t, Config{})
+	good := guestModule(t, "hello")
+	for name, wasm := range map[string][]byte{
+		"empty":     {},
+		"text":      []byte("this is not wasm at all"),
+		"header":    good[:8],
+		"truncated": good[:len(good)-3],
+		"component": []byte("\x00asm\x0d\x00\x01\x00"),
+		"bad code":  append(bytes.Clone(probeModule[:len(probeModule)-1]), 0xff),
+	} {
+		_, err := e.Run(context.Background(), jobOf(wasm))
+		if !errors.Is(err, &fault.Error{Code: fault.ModuleInvalid}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	canary(t, e)
+}
+
+func TestHashMustFit(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "hello"))
+	j.Module[0] ^= 1
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.InvalidRequest, Rule: "module_sha256"}) {
+		t.Errorf("got %v", err)
+	}
+	j.Wasm = nil
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.ModuleUnknown}) {
+		t.Errorf("by hash: %v", err)
+	}
+}
+
+// nestedLoops is 88 KB of valid WebAssembly that the compiler needs minutes for:
+// one function with 1000 locals and n nested loops.
+func nestedLoops(n int) []byte {
+	leb := func(v uint32) []byte {
+		var b []byte
+		for v >= 0x80 {
+			b = append(b, byte(v)|0x80)
+			v >>= 7
+		}
+		return append(b, byte(v))
+	}
+	section := func(id byte, body []byte) []byte {
+		return append(append([]byte{id}, leb(uint32(len(body)))...), body...)
+	}
+	code := append([]byte{1}, append(leb(1000), 0x7e)...) // 1000 locals of type i64
+	for i := range n {
+		j := leb(uint32(i*7+1) % 1000)
+		code = append(code, 0x03, 0x40, 0x20) // loop, local.get
+		code = append(code, leb(uint32(i)%1000)...)
+		code = append(code, 0x42, 1, 0x7c, 0x21) // i64.const 1, add, local.set
+		code = append(code, j...)
+	}
+	for i := range n {
+		code = append(code, 0x20)
+		code = append(code, leb(uint32(i*13)%1000)...)
+		code = append(code, 0xa7, 0x0d, 0, 0x0b) // i32.wrap_i64, br_if 0, end
+	}
+	code = append(code, 0x0b)
+	wasm := bytes.Clone(probeModule[:bytes.LastIndexByte(probeModule, 0x0a)])
+	return append(wasm, section(10, append([]byte{1}, append(leb(uint32(len(code))), code...)...))...)
+}
+
+func TestCompileBomb(t *testing.T) {
+	e := newTest(t, Config{CompileTime: time.Second})
+	canary(t, e)
+	if _, err := e.Run(context.Background(), jobOf(nestedLoops(3))); !errors.Is(err, &fault.Error{Code: fault.LimitTime}) && err != nil {
+		t.Fatalf("the small form must compile: %v", err)
+	}
+	start := time.Now()
+	_, err := e.Run(context.Background(), jobOf(nestedLoops(5000)))
+	if !errors.Is(err, &fault.Error{Code: fault.LimitCompile}) {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %s", took)
+	}
+	canary(t, e)
+}
+
+func TestCancelKillsTheRunner(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "loop"))
+	j.Limits.Wall = time.Minute
+	ctx, cancel := context.WithCancel(context.Background())
+	j.Progress = func(p liopv1.Phase) {
+		if p == liopv1.Phase_PHASE_RUNNING {
+			cancel()
+		}
+	}
+	start := time.Now()
+	if _, err := e.Run(ctx, j); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+	if n := len(e.pool.idle); n != 0 {
+		t.Errorf("%d runners are kept after a cancelled run", n)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	e := newTest(t, Config{Runners: 1, Queue: 1})
+	loop := guestModule(t, "loop")
+	running, queued := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	start := func(signal chan struct{}, phase liopv1.Phase) {
+		j := jobOf(loop)
+		j.Limits.Wall = time.Minute
+		j.Progress = func(p liopv1.Phase) {
+			if p == phase {
+				close(signal)
+			}
+		}
+		wg.Go(func() {
+			if _, err := e.Run(ctx, j); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+		<-signal
+	}
+	start(running, liopv1.Phase_PHASE_RUNNING)
+	start(queued, liopv1.Phase_PHASE_QUEUED)
+	if _, err := e.Run(ctx, jobOf(loop)); !errors.Is(err, &fault.Error{Code: fault.Busy}) {
+		t.Errorf("third run: %v", err)
+	}
+	cancel()
+	wg.Wait()
+	canary(t, e)
+}
+
+// Runners are reused by the same tenant for the same module and mounts only.
+func TestReuse(t *testing.T) {
+	e := newTest(t, Config{Reuse: 3, Runners: 8})
+	dir := t.TempDir()
+	pid := func(j *Job) int {
+		t.Helper()
+		if _, err := e.Run(context.Background(), j); err != nil {
+			t.Fatal(err)
+		}
+		e.pool.mu.Lock()
+		defer e.pool.mu.Unlock()
+		key := keyOf(j)
+		for _, r := range e.pool.idle {
+			if r.key == key {
+				return r.cmd.Process.Pid
+			}
+		}
+		return 0 // it has ended
+	}
+	job := func() *Job { j := jobOf(guestModule(t, "hello")); j.Limits.Wall = 5 * time.Second; return j }
+	first := pid(job())
+	if again := pid(job()); again != first {
+		t.Errorf("a second run of the same tenant got another process")
+	}
+	for name, change := range map[string]func(*Job){
+		"tenant": func(j *Job) { j.Tenant = "b" },
+		"mounts": func(j *Job) { j.Mounts = []Mount{{"d", dir}} },
+		"memory": func(j *Job) { j.Limits.Memory *= 2 },
+		"module": func(j *Job) { j.Wasm = guestModule(t, "echo"); j.Module = sum(j.Wasm) },
+	} {
+		j := job()
+		change(j)
+		if p := pid(j); p == first || p == 0 {
+			t.Errorf("a job with another %s got process %d, the first had %d", name, p, first)
+		}
+	}
+	if p := pid(job()); p != 0 {
+		t.Errorf("the process is kept after its third and last run")
+	}
+	if p := pid(job()); p == first {
+		t.Errorf("the process went on after its third and last run")
+	}
+}
+
+func TestIdleRunnersEnd(t *testing.T) {
+	e := newTest(t, Config{Idle: 20 * time.Millisecond})
+	canary(t, e)
+	e.pool.mu.Lock()
+	var r *runner
+	if len(e.pool.idle) > 0 {
+		r = e.pool.idle[0]
+	}
+	e.pool.mu.Unlock()
+	if r == nil {
+		return // swept already
+	}
+	select {
+	case <-r.done:
+	case <-time.After(10 * time.Second):
+		t.Error("an idle runner lives on")
+	}
+}
+
+func TestCloseEndsWorkers(t *testing.T) {
+	e := newTest(t, Config{Blank: 2})
+	j := jobOf(guestModule(t, "loop"))
+	j.Limits.Wall = time.Minute
+	running := make(chan struct{})
+	j.Progress = func(p liopv1.Phase) {
+		if p == liopv1.Phase_PHASE_RUNNING {
+			close(running)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { _, err := e.Run(context.Background(), j); ended <- err }()
+	<-running
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("a run in flight succeeded although the engine closed")
+	}
+	if kids := children(t); len(kids) != 0 {
+		t.Errorf("workers live on: %v", kids)
+	}
+}
+
+// children lists the worker processes of this process.
+func children(t *testing.T) (kids []string) {
+	t.Helper()
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil || len(tasks) == 0 {
+		t.Skip("this system does not list children")
+	}
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task)
+		kids = append(kids, strings.Fields(string(b))...)
+	}
+	return kids
+}
+
+// A worker that dies under a run is that run's error, and nobody else's.
+func TestKilledWorker(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "loop"))
+	j.Limits.Wall = time.Minute
+	j.Progress = func(p liopv1.Phase) {
+		if p != liopv1.Phase_PHASE_RUNNING {
+			return
+		}
+		for _, pid := range children(t) {
+			var n int
+			fmt.Sscan(pid, &n)
+			if proc, err := os.FindProcess(n); err == nil {
+				proc.Kill()
+			}
+		}
+	}
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.ModuleFailed, Rule: "worker"}) {
+		t.Errorf("got %v", err)
+	}
+	canary(t, e)
+}
+
+func TestConcurrentTenants(t *testing.T) {
+	e := newTest(t, Config{Runners: 3})
+	echo := guestModule(t, "echo")
+	var wg sync.WaitGroup
+	for tenant := range 4 {
+		for n := range 8 {
+			wg.Go(func() {
+				j := jobOf(echo)
+				j.Limits.Wall = 20 * time.Second
+				j.Tenant = fmt.Sprint("tenant", tenant)
+				j.Args = []string{j.Tenant, fmt.Sprint(n)}
+				r, err := e.Run(context.Background(), j)
+				if err != nil {
+					t.Error(err)
+				} else if want := fmt.Sprintf("tenant%d\n%d\n", tenant, n); string(r.Answer) != want {
+					t.Errorf("tenant %d got %q", tenant, r.Answer)
+				}
+			})
+		}
+	}
+	wg.Wait()
 }

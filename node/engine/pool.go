@@ -104,10 +104,7 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 			p.waiting.Add(-1)
 		case <-ctx.Done():
 			p.waiting.Add(-1)
-			return nil, ctx.Err()
-		case <-p.life.Done():
-			p.waiting.Add(-1)
-			return nil, closed()
+			return nil, context.Cause(ctx)
 		}
 	}
 	r, err := p.runner(ctx, j, artifact)
@@ -123,21 +120,30 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 	if r := p.takeIdle(key); r != nil {
 		return r, nil
 	}
-	w, err := p.blank()
-	if err != nil {
-		if p.life.Err() != nil {
-			return nil, closed()
+	for _, start := range []func() (*worker, error){p.blank, p.fresh} {
+		w, err := start()
+		if err != nil {
+			if p.life.Err() != nil {
+				return nil, closed()
+			}
+			p.log.ErrorContext(ctx, "start runner", "error", err)
+			break
 		}
-		p.log.ErrorContext(ctx, "start runner", "error", err)
-		return nil, &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
-			Message: "the node could not start a worker", Hint: "try again; if it persists, tell the node's operator"}
-	}
-	r := &runner{worker: w, log: p.log, key: key}
-	if err := r.bind(ctx, j, artifact); err != nil {
+		r := &runner{worker: w, log: p.log, key: key}
+		err = r.bind(ctx, j, artifact)
+		if err == nil {
+			return r, nil
+		}
 		r.kill()
-		return nil, err
+		var died *workerDied
+		if !errors.As(err, &died) {
+			return nil, err
+		}
+		// No guest has run: a blank that died while it stood by is replaced.
+		p.log.ErrorContext(ctx, "runner died before it was bound", "error", died.error, "stderr", r.lastWords())
 	}
-	return r, nil
+	return nil, &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
+		Message: "the node could not start a worker", Hint: "try again; if it persists, tell the node's operator"}
 }
 
 // release takes a runner back; it is kept for its tenant if it is still good.
@@ -185,16 +191,18 @@ func (p *pool) blank() (*worker, error) {
 		}
 		return w, nil
 	default:
-		return p.spawner.start(wire.RunnerName)
+		return p.fresh()
 	}
 }
+
+func (p *pool) fresh() (*worker, error) { return p.spawner.start(wire.RunnerName) }
 
 // fill keeps n blank runners standing by.
 func (p *pool) fill(n int) {
 	defer p.wg.Done()
 	for n > 0 {
 		for len(p.blanks) < n && p.life.Err() == nil {
-			w, err := p.spawner.start(wire.RunnerName)
+			w, err := p.fresh()
 			if err != nil {
 				if p.life.Err() == nil {
 					p.log.Warn("start blank runner", "error", err)
@@ -244,6 +252,9 @@ type badArtifact struct{ msg string }
 
 func (e *badArtifact) Error() string { return e.msg }
 
+// workerDied means that the process ended, or went silent, before it was bound.
+type workerDied struct{ error }
+
 func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -259,11 +270,9 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return context.Cause(ctx)
 	case err != nil:
-		r.log.ErrorContext(ctx, "runner failed to bind", "error", err, "stderr", r.lastWords())
-		return &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
-			Message: "a worker of the node failed before the module ran", Hint: "try again; if it persists, tell the node's operator"}
+		return &workerDied{err}
 	case !bound.Ok:
 		return &badArtifact{bound.Message}
 	}
@@ -294,7 +303,7 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	r.kill()
 	switch {
 	case ctx.Err() != nil:
-		return nil, nil, ctx.Err()
+		return nil, nil, context.Cause(ctx)
 	case timedOut:
 		return nil, nil, timeFault(j.Limits)
 	}

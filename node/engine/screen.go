@@ -17,7 +17,7 @@ const (
 	maxGlobals   = 10_000
 	maxExports   = 1_000
 	maxElements  = 10_000
-	maxSegments  = 10_000
+	maxSegments  = 100_000 // a 3 MB Go guest has 42,000
 	// maxFunctionBytes bounds one function body: compile time grows faster
 	// than linearly with it. The largest of the Go runtime has 60 KB.
 	maxFunctionBytes = 512 << 10

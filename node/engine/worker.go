@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -47,7 +46,6 @@ func (w *worker) lastWords() string {
 // Engine: Linux delivers a child's parent-death signal when the thread that
 // started it ends, not when the process does.
 type spawner struct {
-	log  *slog.Logger
 	exe  string
 	reqs chan spawnReq
 	quit chan struct{}
@@ -59,8 +57,8 @@ type spawnReq struct {
 	err chan error
 }
 
-func newSpawner(log *slog.Logger) *spawner {
-	s := &spawner{log: log, exe: selfExe(), reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
+func newSpawner() *spawner {
+	s := &spawner{exe: selfExe(), reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine

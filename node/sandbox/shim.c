@@ -26,6 +26,7 @@ typedef struct wasmtime_caller wasmtime_caller_t;
 typedef struct wasmtime_context wasmtime_context_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasm_trap_t wasm_trap_t;
+typedef struct wasm_engine_t wasm_engine_t;
 typedef struct wasm_valtype_t wasm_valtype_t;
 typedef struct wasm_functype_t wasm_functype_t;
 typedef uint8_t wasm_valkind_t;
@@ -58,6 +59,8 @@ extern wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *, wasm_valtype_vec
 extern void wasm_functype_delete(wasm_functype_t *);
 extern wasmtime_error_t *wasmtime_linker_define_func_unchecked(wasmtime_linker_t *, const char *, size_t, const char *, size_t,
 	const wasm_functype_t *, wasmtime_func_unchecked_callback_t, void *, void (*)(void *));
+extern wasm_trap_t *wasmtime_trap_new(const char *, size_t);
+extern void wasmtime_engine_increment_epoch(wasm_engine_t *);
 extern void wasmtime_error_delete(wasmtime_error_t *);
 extern bool wasmtime_caller_export_get(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *);
 extern wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
@@ -66,11 +69,11 @@ extern size_t wasmtime_memory_data_size(const wasmtime_context_t *, const wasmti
 
 // ---- streams ----
 
-liop_buf *liop_buf_new(size_t cap, int drop) {
+liop_buf *liop_buf_new(size_t cap, void *stop) {
 	liop_buf *b = calloc(1, sizeof *b);
 	if (b) {
 		b->cap = cap;
-		b->drop = drop;
+		b->stop = stop;
 	}
 	return b;
 }
@@ -85,6 +88,7 @@ static ptrdiff_t take(void *data, const unsigned char *p, size_t n) {
 	liop_buf *b = data;
 	size_t room = b->cap - b->len, want = n;
 	if (n > room) {
+		if (!b->over && b->stop) wasmtime_engine_increment_epoch(b->stop); // guests ignore failed writes
 		b->over = 1;
 		n = room;
 	}
@@ -98,7 +102,7 @@ static ptrdiff_t take(void *data, const unsigned char *p, size_t n) {
 	}
 	if (n) memcpy(b->p + b->len, p, n);
 	b->len += n;
-	if (b->drop) return (ptrdiff_t)want;
+	if (!b->stop) return (ptrdiff_t)want;
 	if (n == 0 && want > 0) return -ENOSPC;
 	return (ptrdiff_t)n;
 }
@@ -115,7 +119,7 @@ void liop_set_stdin(void *wasi, const void *p, size_t n) {
 // ---- host functions ----
 
 // Error numbers of WASI preview 1.
-enum { WASI_OK = 0, WASI_EFAULT = 21, WASI_EINTR = 27, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOTSUP = 58 };
+enum { WASI_OK = 0, WASI_EFAULT = 21, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOTSUP = 58 };
 
 static const uint64_t tick_ns = 1000000;     // the guest's clock resolution: 1 ms
 static const uint32_t max_random = 64 << 10; // bytes a call; a larger one could not be interrupted
@@ -253,7 +257,7 @@ static wasm_trap_t *poll_oneoff(void *env, wasmtime_caller_t *c, wasmtime_val_ra
 		struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 		while (nanosleep(&t, &t) != 0 && errno == EINTR) {
 		}
-		if (late) { v[0].i32 = WASI_EINTR; return NULL; } // the epoch ends the guest at its next step
+		if (late) return wasmtime_trap_new(LIOP_DEADLINE, sizeof LIOP_DEADLINE - 1);
 		for (uint32_t i = 0; i < n; i++) {
 			if (waits[i] > wait) continue;
 			memcpy(ev + k * 32, subs + i * 48, 8);

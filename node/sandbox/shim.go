@@ -17,14 +17,14 @@ import (
 // after the store that writes to it is closed, not before.
 type stream struct{ b *C.liop_buf }
 
-// newStream makes a stream of at most limit bytes. Past that, writes fail, or
-// with drop they succeed and are forgotten.
-func newStream(limit int, drop bool) stream {
-	d := C.int(0)
-	if drop {
-		d = 1
+// newStream makes a stream of at most limit bytes. A guest that writes more is
+// interrupted by the epoch of stop; without one, the rest is forgotten.
+func newStream(limit int, stop *wasmtime.Engine) stream {
+	var engine unsafe.Pointer
+	if stop != nil {
+		engine = enginePtr(stop)
 	}
-	b := C.liop_buf_new(C.size_t(limit), d)
+	b := C.liop_buf_new(C.size_t(limit), engine)
 	if b == nil {
 		panic("out of memory")
 	}
@@ -42,9 +42,13 @@ func (s stream) bytes() []byte {
 func (s stream) over() bool { return s.b.over != 0 }
 func (s stream) free()      { C.liop_buf_free(s.b) }
 
-// The C pointer is the first, unexported field of WasiConfig and of Linker;
-// shim_test.go checks that.
+// deadlineTrap is the message of the trap by which poll_oneoff ends a guest.
+const deadlineTrap = C.LIOP_DEADLINE
+
+// The C pointer is the first, unexported field of WasiConfig, Linker and
+// Engine; shim_test.go checks that.
 func wasiPtr(c *wasmtime.WasiConfig) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(c)) }
+func enginePtr(e *wasmtime.Engine) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(e)) }
 func linkerPtr(l *wasmtime.Linker) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(l)) }
 
 // These come before Store.SetWasi, which consumes the WasiConfig.

@@ -138,9 +138,9 @@ func eofIsEnd(err error) error {
 
 // run executes the module once in a fresh store and sends what came of it.
 func (b *bound) run(c *wire.Conn, r *wire.Run, stdin []byte) error {
-	stdout := newStream(int(r.OutputBytes), false)
+	stdout := newStream(int(r.OutputBytes), b.eng)
 	defer stdout.free()
-	stderr := newStream(int(min(r.StderrBytes, wire.MaxStderr)), true)
+	stderr := newStream(int(min(r.StderrBytes, wire.MaxStderr)), nil)
 	defer stderr.free()
 
 	ran, err := b.execute(r, stdin, stdout, stderr)
@@ -148,8 +148,8 @@ func (b *bound) run(c *wire.Conn, r *wire.Run, stdin []byte) error {
 		return err
 	}
 	ran.Stderr = stderr.bytes()
-	if stdout.over() && ran.Outcome != wire.Outcome_TIME_LIMIT {
-		// Guests often ignore a failed write and "succeed".
+	if stdout.over() {
+		// It was interrupted for that, or ignored the failed write and "succeeded".
 		ran.Outcome, ran.Message = wire.Outcome_OUTPUT_LIMIT, ""
 	}
 	answer := stdout.bytes()
@@ -239,6 +239,9 @@ func outcome(err error) *wire.Ran {
 				return &wire.Ran{Outcome: wire.Outcome_TRAP, Message: trapName(*c)}
 			}
 		}
+	}
+	if strings.Contains(err.Error(), deadlineTrap) {
+		return &wire.Ran{Outcome: wire.Outcome_TIME_LIMIT}
 	}
 	return &wire.Ran{Outcome: wire.Outcome_TRAP, Message: firstLine(err.Error())}
 }

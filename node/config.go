@@ -1,0 +1,222 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/liop-project/liop/core/grant"
+	"github.com/liop-project/liop/core/guest"
+	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/mesh"
+)
+
+// maxConfigBytes bounds node.toml.
+const maxConfigBytes = 1 << 20
+
+// Containment says what the node does when a worker cannot be locked down.
+type Containment string
+
+const (
+	// BestEffort runs with what the machine has, logs what is missing, and says
+	// in each receipt what was active.
+	BestEffort Containment = "best-effort"
+	// Strict refuses to start if anything is missing.
+	Strict Containment = "strict"
+)
+
+// Config is node.toml: the owner's decisions. Its zero value is a node that
+// listens on the default addresses and serves nothing.
+type Config struct {
+	Realm       string      `toml:"realm"`       // an audience that grants may name besides the node's id
+	Listen      []string    `toml:"listen"`      // multiaddrs; default mesh.DefaultListen
+	Issuers     []string    `toml:"issuers"`     // files with a peer id; the node's own id always counts
+	Containment Containment `toml:"containment"` // default "best-effort"
+	Peers       Peers       `toml:"peers"`
+	Limits      struct {
+		Default Limits `toml:"default"` // where a grant is silent
+		Max     Limits `toml:"max"`     // whatever a grant says
+	} `toml:"limits"`
+	Engine   Engine    `toml:"engine"`
+	Datasets []Dataset `toml:"dataset"`
+}
+
+// Peers says who may connect.
+type Peers struct {
+	Allow []PeerID `toml:"allow"` // absent: anyone; present and empty: nobody
+}
+
+// Engine sizes the worker processes.
+type Engine struct {
+	Runners int   `toml:"runners"` // runs at the same time; default 2 per core
+	Queue   int   `toml:"queue"`   // runs that may wait; default 256
+	Cache   Bytes `toml:"cache"`   // compiled modules on disk; default 1GiB
+}
+
+// Dataset is a directory under a name.
+type Dataset struct {
+	Name   string   `toml:"name"`
+	Dir    string   `toml:"dir"`   // relative to node.toml
+	Allow  []PeerID `toml:"allow"` // agents; default: any with a grant for it
+	Limits Limits   `toml:"limits"`
+}
+
+// Limits in the file's words.
+type Limits struct {
+	Memory      Bytes    `toml:"memory"`
+	Time        Duration `toml:"time"`
+	Output      Bytes    `toml:"output"`
+	Input       Bytes    `toml:"input"`
+	Module      Bytes    `toml:"module"`
+	Concurrency uint32   `toml:"concurrency"`
+	Runs        uint64   `toml:"runs"`
+}
+
+func (l Limits) grant() grant.Limits {
+	return grant.Limits{
+		MemoryBytes: uint64(l.Memory), WallMS: uint64(time.Duration(l.Time).Milliseconds()),
+		OutputBytes: uint64(l.Output), InputBytes: uint64(l.Input), ModuleBytes: uint64(l.Module),
+		Concurrency: l.Concurrency, Runs: l.Runs,
+	}
+}
+
+// Bytes is a size such as "64MiB" or 65536.
+type Bytes uint64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n == 0 {
+		return fmt.Errorf("%q is not a size such as 64MiB", text)
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+// Duration is a time such as "5s" or "250ms", at least one millisecond.
+type Duration time.Duration
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < time.Millisecond {
+		return fmt.Errorf("%q is not a time such as 5s or 250ms", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// PeerID is an Ed25519 peer id in text.
+type PeerID peer.ID
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *PeerID) UnmarshalText(text []byte) error {
+	id, err := identity.ParseID(string(text))
+	*p = PeerID(id)
+	return err
+}
+
+// ReadConfig reads node.toml. Unknown keys are errors; an error names the file
+// and the line. Relative paths in it are relative to the file.
+func ReadConfig(path string) (Config, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Config{}, err
+	}
+	if info.Size() > maxConfigBytes {
+		return Config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfigBytes)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	c, err := parseConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s:%w", path, err)
+	}
+	abs := func(p *string) {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	for i := range c.Datasets {
+		abs(&c.Datasets[i].Dir)
+	}
+	for i := range c.Issuers {
+		abs(&c.Issuers[i])
+	}
+	return c, nil
+}
+
+// parseConfig's errors begin with a line number.
+func parseConfig(b []byte) (Config, error) {
+	var c Config
+	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&c)
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) && len(strict.Errors) > 0 {
+		e := &strict.Errors[0]
+		row, _ := e.Position()
+		return c, fmt.Errorf("%d: unknown key %q", row, strings.Join(e.Key(), "."))
+	}
+	var dec *toml.DecodeError
+	if errors.As(err, &dec) {
+		row, _ := dec.Position()
+		return c, fmt.Errorf("%d: %s", row, strings.TrimPrefix(dec.Error(), "toml: "))
+	}
+	if err != nil {
+		return c, fmt.Errorf("0: %w", err)
+	}
+	return c, nil
+}
+
+// Validate reports the first key that a node could not be made from.
+func (c Config) Validate() error {
+	switch c.Containment {
+	case "", BestEffort, Strict:
+	default:
+		return fmt.Errorf(`containment: %q is neither "best-effort" nor "strict"`, c.Containment)
+	}
+	if c.Realm != "" {
+		if _, err := peer.Decode(c.Realm); err == nil || len(c.Realm) > 128 {
+			return errors.New("realm: must be a name of at most 128 bytes that is not a peer id")
+		}
+	}
+	if c.Engine.Runners < 0 || c.Engine.Runners > 1024 || c.Engine.Queue < 0 || c.Engine.Queue > 65536 {
+		return errors.New("engine: runners must be 0 to 1024, queue 0 to 65536")
+	}
+	for i, a := range c.Listen {
+		if err := mesh.ValidListen(a); err != nil {
+			return fmt.Errorf("listen[%d]: %w", i, err)
+		}
+	}
+	seen := map[string]bool{}
+	for i, d := range c.Datasets {
+		if err := guest.ValidDataset(d.Name); err != nil {
+			return fmt.Errorf("dataset[%d].name: %w", i, err)
+		}
+		if seen[d.Name] {
+			return fmt.Errorf("dataset[%d].name: %q is there twice", i, d.Name)
+		}
+		seen[d.Name] = true
+		if d.Dir == "" {
+			return fmt.Errorf("dataset[%d].dir: missing", i)
+		}
+	}
+	return nil
+}
+
+func peerSet(ids []PeerID) map[peer.ID]bool {
+	m := make(map[peer.ID]bool, len(ids))
+	for _, id := range ids {
+		m[peer.ID(id)] = true
+	}
+	return m
+}

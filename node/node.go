@@ -1,0 +1,209 @@
+// Package node is the data node: it serves the datasets of one owner to agents
+// that hold a grant, on nothing but libp2p, and runs their logic in worker
+// processes.
+//
+// It puts the parts together and holds no policy of its own: mesh knows who
+// calls, admission what they may do, engine how modules run, dataset what they
+// read, ledger what was used up.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"google.golang.org/grpc"
+
+	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/liopv1"
+	"github.com/liop-project/liop/mesh"
+	"github.com/liop-project/liop/node/admission"
+	"github.com/liop-project/liop/node/dataset"
+	"github.com/liop-project/liop/node/engine"
+	"github.com/liop-project/liop/node/ledger"
+)
+
+const (
+	// probeTime bounds the trial run of a worker at start.
+	probeTime = 30 * time.Second
+	// messageSlack is what a request has besides module and inputs, in bytes.
+	messageSlack = 256 << 10
+)
+
+// Node is a running data node.
+type Node struct {
+	log      *slog.Logger
+	host     *mesh.Host
+	engine   *engine.Engine
+	ledger   *ledger.Ledger
+	datasets map[string]*dataset.Dataset
+	service  *service
+	longest  time.Duration // no run lasts longer
+}
+
+// Start makes a node from the owner's configuration. home is where its identity
+// lies and where it keeps state; it must not be inside a dataset. When Start
+// returns, the node accepts calls.
+func Start(ctx context.Context, home string, id *identity.Identity, c Config, log *slog.Logger) (_ *Node, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{log: log, datasets: map[string]*dataset.Dataset{}}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+
+	policy, err := newPolicy(id.ID(), c)
+	if err != nil {
+		return nil, err
+	}
+	n.longest = time.Duration(policy.Longest()) * time.Millisecond
+	state := filepath.Join(home, "state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, fmt.Errorf("make state folder: %w", err)
+	}
+	if err := n.openDatasets(home, state, c.Datasets); err != nil {
+		return nil, err
+	}
+	if n.ledger, err = ledger.Open(filepath.Join(state, "ledger.db")); err != nil {
+		return nil, err
+	}
+	n.engine, err = engine.New(engine.Config{Dir: filepath.Join(state, "modules"), CacheBytes: int64(c.Engine.Cache),
+		Runners: c.Engine.Runners, Queue: c.Engine.Queue, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := n.probe(ctx, c.Containment); err != nil {
+		return nil, err
+	}
+
+	listen := c.Listen
+	if len(listen) == 0 {
+		listen = mesh.DefaultListen
+	}
+	n.host, err = mesh.New(mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	n.service = &service{log: log, id: id, policy: policy, datasets: n.datasets,
+		sessions: newSessions(time.Now), budgets: newBudgets(n.ledger, time.Now),
+		sandbox: n.engine, has: n.engine.Has, now: time.Now}
+	n.host.OnDisconnect(n.service.sessions.drop)
+	register := func(r grpc.ServiceRegistrar) { liopv1.RegisterLogicMeshServer(r, n.service) }
+	for lane, o := range map[mesh.Lane]mesh.ServeOptions{
+		mesh.Control: {},
+		mesh.Bulk:    {MaxRecvBytes: int(policy.LargestRequest()) + messageSlack},
+	} {
+		if err := n.host.Serve(lane, o, register); err != nil {
+			return nil, err
+		}
+	}
+	log.InfoContext(ctx, "node started", "id", id.ID(), "datasets", len(n.datasets), "addresses", n.host.Addrs())
+	return n, nil
+}
+
+// ID is the node's identity.
+func (n *Node) ID() peer.ID { return n.host.ID() }
+
+// Addrs are the multiaddrs that agents can dial, each ending in /p2p/ID.
+func (n *Node) Addrs() []string { return n.host.Addrs() }
+
+// Drain ends the node in good order: no new session or run, and those that run
+// end by themselves or at their limit, or when ctx is done. Close must follow.
+func (n *Node) Drain(ctx context.Context) {
+	n.service.draining.Store(true)
+	n.log.InfoContext(ctx, "draining")
+	ctx, cancel := context.WithTimeout(ctx, n.longest+engine.DefaultCompileTime+5*time.Second)
+	defer cancel()
+	n.host.Drain(ctx)
+}
+
+// Close ends the node at once. It is idempotent.
+func (n *Node) Close() error {
+	var errs []error
+	if n.host != nil {
+		errs = append(errs, n.host.Close())
+	}
+	if n.engine != nil {
+		errs = append(errs, n.engine.Close())
+	}
+	for _, d := range n.datasets {
+		d.Close()
+	}
+	if n.ledger != nil {
+		errs = append(errs, n.ledger.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func newPolicy(id peer.ID, c Config) (*admission.Policy, error) {
+	p := &admission.Policy{Node: id, Realm: c.Realm, Issuers: map[peer.ID]bool{id: true},
+		Defaults: c.Limits.Default.grant(), Caps: c.Limits.Max.grant(), Datasets: map[string]admission.Dataset{}}
+	for _, f := range c.Issuers {
+		issuer, err := identity.ReadIDFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("issuer: %w", err)
+		}
+		p.Issuers[issuer] = true
+	}
+	if c.Peers.Allow != nil {
+		p.Peers = peerSet(c.Peers.Allow)
+	}
+	for _, d := range c.Datasets {
+		var allow []peer.ID
+		for _, a := range d.Allow {
+			allow = append(allow, peer.ID(a))
+		}
+		p.Datasets[d.Name] = admission.Dataset{Allow: allow, Caps: d.Limits.grant()}
+	}
+	return p, nil
+}
+
+func (n *Node) openDatasets(home, state string, sets []Dataset) error {
+	salts, err := dataset.LoadSalts(state)
+	if err != nil {
+		return err
+	}
+	for _, d := range sets {
+		salt, err := salts.For(d.Name)
+		if err != nil {
+			return err
+		}
+		ds, err := dataset.Open(d.Name, d.Dir, salt, dataset.Options{Forbid: []string{home}})
+		if err != nil {
+			return err
+		}
+		n.datasets[d.Name] = ds
+	}
+	return nil
+}
+
+// probe runs a trivial module, so that a machine on which nothing can run is
+// noticed now, and says what containment the workers have.
+func (n *Node) probe(ctx context.Context, want Containment) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	c, err := n.engine.Probe(ctx)
+	if err != nil {
+		return fmt.Errorf("trial run of a worker: %w", err)
+	}
+	n.log.InfoContext(ctx, "containment", "active", c.Active, "missing", c.Missing)
+	if len(c.Missing) == 0 {
+		return nil
+	}
+	if want == Strict {
+		return fmt.Errorf(`containment = "strict" and this machine lacks %s`, strings.Join(c.Missing, "; "))
+	}
+	for _, m := range c.Missing {
+		n.log.WarnContext(ctx, "containment missing", "what", m)
+	}
+	return nil
+}
