@@ -253,10 +253,9 @@ func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 	if a.Claim, err = receipt.Parse(a.Receipt); err != nil {
 		return nil, err
 	}
-	stdin := guest.Stdin(r.Inputs)
 	if err := a.Claim.Check(receipt.Expect{
-		Node: c.conn.Peer(), Agent: c.agent, Module: &module, Args: &r.Args, Stdin: &stdin, Answer: &a.Bytes,
-		Nonce: nonce[:], Datasets: c.o.Datasets, GrantHash: &c.grantHash,
+		Node: c.conn.Peer(), Agent: c.agent, Module: module, Args: r.Args, Stdin: guest.Stdin(r.Inputs), Answer: a.Bytes,
+		Nonce: nonce[:], Datasets: c.o.Datasets, Grant: c.grantHash,
 	}); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
-	"github.com/liop-project/liop/mesh"
 )
 
 // maxConfigBytes bounds node.toml.
@@ -191,11 +190,6 @@ func (c Config) Validate() error {
 	}
 	if c.Engine.Runners < 0 || c.Engine.Runners > 1024 || c.Engine.Queue < 0 || c.Engine.Queue > 65536 {
 		return errors.New("engine: runners must be 0 to 1024, queue 0 to 65536")
-	}
-	for i, a := range c.Listen {
-		if err := mesh.ValidListen(a); err != nil {
-			return fmt.Errorf("listen[%d]: %w", i, err)
-		}
 	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {

@@ -19,6 +19,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/liop-project/liop/core/identity"
 	"github.com/liop-project/liop/core/liopv1"
@@ -44,6 +46,7 @@ type Node struct {
 	ledger   *ledger.Ledger
 	datasets map[string]*dataset.Dataset
 	service  *service
+	health   *health.Server
 	longest  time.Duration // no run lasts longer
 }
 
@@ -65,6 +68,14 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	if err != nil {
 		return nil, err
 	}
+	listen := c.Listen
+	if len(listen) == 0 {
+		listen = mesh.DefaultListen()
+	}
+	net := mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log}
+	if err := net.Validate(); err != nil { // before anything is opened
+		return nil, fmt.Errorf("listen: %w", err)
+	}
 	n.longest = time.Duration(policy.Longest()) * time.Millisecond
 	state := filepath.Join(home, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -73,7 +84,7 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	if err := n.openDatasets(home, state, c.Datasets); err != nil {
 		return nil, err
 	}
-	if n.ledger, err = ledger.Open(filepath.Join(state, "ledger.db")); err != nil {
+	if n.ledger, err = ledger.Open(filepath.Join(state, "ledger.db"), ledger.Options{}); err != nil {
 		return nil, err
 	}
 	n.engine, err = engine.New(engine.Config{Dir: filepath.Join(state, "modules"), CacheBytes: int64(c.Engine.Cache),
@@ -85,22 +96,21 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 		return nil, err
 	}
 
-	listen := c.Listen
-	if len(listen) == 0 {
-		listen = mesh.DefaultListen
-	}
-	n.host, err = mesh.New(mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log})
-	if err != nil {
+	if n.host, err = mesh.New(net); err != nil {
 		return nil, err
 	}
 	n.service = &service{log: log, id: id, policy: policy, datasets: n.datasets,
 		sessions: newSessions(time.Now), budgets: newBudgets(n.ledger, time.Now),
 		sandbox: n.engine, has: n.engine.Has, now: time.Now}
 	n.host.OnDisconnect(n.service.sessions.drop)
-	register := func(r grpc.ServiceRegistrar) { liopv1.RegisterLogicMeshServer(r, n.service) }
+	n.health = health.NewServer()
+	register := func(r grpc.ServiceRegistrar) {
+		liopv1.RegisterLogicMeshServer(r, n.service)
+		healthpb.RegisterHealthServer(r, n.health)
+	}
 	for lane, o := range map[mesh.Lane]mesh.ServeOptions{
 		mesh.Control: {},
-		mesh.Bulk:    {MaxRecvBytes: int(policy.LargestRequest()) + messageSlack},
+		mesh.Bulk:    {MaxRecv: int(policy.LargestRequest()) + messageSlack},
 	} {
 		if err := n.host.Serve(lane, o, register); err != nil {
 			return nil, err
@@ -120,6 +130,7 @@ func (n *Node) Addrs() []string { return n.host.Addrs() }
 // end by themselves or at their limit, or when ctx is done. Close must follow.
 func (n *Node) Drain(ctx context.Context) {
 	n.service.draining.Store(true)
+	n.health.Shutdown()
 	n.log.InfoContext(ctx, "draining")
 	ctx, cancel := context.WithTimeout(ctx, n.longest+engine.DefaultCompileTime+5*time.Second)
 	defer cancel()
@@ -207,3 +218,6 @@ func (n *Node) probe(ctx context.Context, want Containment) error {
 	}
 	return nil
 }
+
+// Disconnect cuts all connections of a peer. Its sessions end with them.
+func (n *Node) Disconnect(p peer.ID) error { return n.host.Disconnect(p) }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -23,8 +24,6 @@ import (
 )
 
 const (
-	// MinNonce and MaxNonce bound the agent's nonce, in bytes.
-	MinNonce, MaxNonce = 16, 64
 	// ChunkBytes is how much of an answer one message carries.
 	ChunkBytes = 128 << 10
 	// maxStderrLog is how much of a guest's stderr the node's log keeps, in bytes.
@@ -133,11 +132,10 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 
 	claim := &receipt.Claim{
 		V: receipt.Version, Assurance: receipt.Signed, Outcome: receipt.OK,
-		Node: s.id.ID().String(), Agent: caller.ID.String(), Time: s.now().UnixMilli(),
-		Nonce: receipt.Nonce(req.Nonce), Module: receipt.SHA256(job.Module),
-		Args: receipt.SHA256(guest.ArgsHash(req.Args)), Stdin: receipt.Sum(job.Stdin),
-		Grant:  receipt.SHA256(d.Grant.Hash),
-		Limits: receipt.LimitsOf(d.Limits),
+		Node: s.id.ID(), Agent: caller.ID, Nonce: req.Nonce,
+		Module: job.Module, Args: guest.ArgsHash(req.Args), Stdin: sha256.Sum256(job.Stdin), Grant: d.Grant.Hash,
+		Limits: receipt.Limits{MemoryBytes: d.Limits.MemoryBytes, WallMS: d.Limits.WallMS, OutputBytes: d.Limits.OutputBytes,
+			InputBytes: d.Limits.InputBytes, ModuleBytes: d.Limits.ModuleBytes, Concurrency: d.Limits.Concurrency},
 	}
 	for _, name := range d.Datasets {
 		ds := s.datasets[name]
@@ -146,18 +144,22 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 			return s.snapshotFault(ctx, name, err)
 		}
 		job.Mounts = append(job.Mounts, engine.Mount{Name: name, Dir: ds.Dir()})
-		claim.Datasets = append(claim.Datasets, receipt.DatasetOf(name, v.Commitment, v.Basis, v.Files, v.Bytes))
+		claim.Datasets = append(claim.Datasets, receipt.Dataset{Name: name, Commitment: v.Commitment,
+			Basis: receipt.Basis(v.Basis), Files: uint64(v.Files), Bytes: uint64(v.Bytes)})
 	}
 
 	if req.WantProgress {
 		job.Progress = func(p liopv1.Phase) { stream.Send(&liopv1.LogicResponse{Progress: p}) }
 	}
+	s.log.InfoContext(ctx, "run started", "agent", caller.ID, "grant", d.Grant.ID,
+		"module", hex.EncodeToString(job.Module[:8]), "datasets", d.Datasets)
 	res, err := s.sandbox.Run(ctx, job)
 	s.logRun(ctx, caller.ID, d, job, res, err)
 	if err != nil {
 		return err
 	}
-	claim.Answer = receipt.AnswerOf(res.Answer)
+	claim.Time = s.now().UnixMilli()
+	claim.Answer = receipt.Answer{Bytes: uint64(len(res.Answer)), SHA256: sha256.Sum256(res.Answer)}
 	claim.Containment = res.Containment
 	jws, err := receipt.Sign(s.id.Ed25519(), claim)
 	if err != nil {
@@ -171,8 +173,8 @@ func (s *service) job(d *admission.Decision, req *liopv1.LogicRequest) (*engine.
 	bad := func(field, msg, hint string) error {
 		return &fault.Error{Code: fault.InvalidRequest, Rule: field, Owner: fault.Protocol, Message: msg, Hint: hint}
 	}
-	if n := len(req.Nonce); n < MinNonce || n > MaxNonce {
-		return nil, bad("nonce", fmt.Sprintf("nonce has %d bytes", n), fmt.Sprintf("send %d to %d random bytes", MinNonce, MaxNonce))
+	if n := len(req.Nonce); n < receipt.MinNonce || n > receipt.MaxNonce {
+		return nil, bad("nonce", fmt.Sprintf("nonce has %d bytes", n), fmt.Sprintf("send %d to %d random bytes", receipt.MinNonce, receipt.MaxNonce))
 	}
 	if len(req.ModuleSha256) != 32 {
 		return nil, bad("module_sha256", fmt.Sprintf("module_sha256 has %d bytes", len(req.ModuleSha256)), "send the 32 bytes of the module's SHA-256")
@@ -215,7 +217,7 @@ func (s *service) reply(stream liopv1.LogicMesh_ExecuteLogicServer, res *engine.
 	last := &liopv1.LogicResponse{Receipt: jws, Stats: &liopv1.Stats{
 		QueueMs: ms(res.Queue), CompileMs: ms(res.Compile), RunMs: ms(res.Run), ModuleCached: res.Cached}}
 	for _, d := range claim.Datasets {
-		last.Stats.DatasetBytes += uint64(d.Bytes)
+		last.Stats.DatasetBytes += d.Bytes
 	}
 	answer := res.Answer
 	for len(answer) > ChunkBytes {

@@ -1,0 +1,427 @@
+//go:build unix
+
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"github.com/liop-project/liop/core/fault"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(debitorEnv); path != "" {
+		debitForever(path)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// epoch is the time at which the tests' clocks start.
+var epoch = time.Unix(2_000_000_000, 0)
+
+// day is an expiry that the tests do not reach.
+var day = epoch.Add(24 * time.Hour)
+
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func start(t testing.TB, path string) (*Ledger, *clock) {
+	t.Helper()
+	c := &clock{now: epoch}
+	l, err := Open(path, Options{Now: c.Now})
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l, c
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func used(t testing.TB, l *Ledger, key string) uint64 {
+	t.Helper()
+	n, err := l.Used(key)
+	must(t, err)
+	return n
+}
+
+func TestDebit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, _ := start(t, path)
+	const big = math.MaxUint64
+	for i, c := range []struct {
+		key     string
+		n, max  uint64
+		left    uint64
+		refused string // the message, "" if the debit is made
+		hint    string
+	}{
+		{key: "a", n: 0, max: 10, left: 10},
+		{key: "a", n: 1, max: 10, left: 9},
+		{key: "a", n: 8, max: 10, left: 1},
+		{key: "a", n: 0, max: 10, left: 1},
+		{key: "a", n: 2, max: 10, refused: "the grant has too few runs left: 9 of 10 are used, 2 more do not fit", hint: "at most 1 more"},
+		{key: "b", n: 3, max: 3, left: 0},
+		{key: "b", n: 0, max: 3, left: 0},
+		{key: "b", n: 1, max: 3, refused: "the grant's runs are used up: 3 of 3", hint: "ask the issuer for a new grant"},
+		{key: "a", n: 1, max: 10, left: 0},
+		{key: "a", n: 1, max: 5, refused: "the grant's runs are used up: 10 of 5", hint: "ask the issuer for a new grant"},
+		{key: "a", n: 0, max: 5, refused: "the grant's runs are used up: 10 of 5", hint: "ask the issuer for a new grant"},
+		{key: "a", n: 10, max: 20, left: 0},
+		{key: "c", n: 1, max: 0, refused: "the grant's runs are used up: 0 of 0", hint: "ask the issuer for a new grant"},
+		{key: "d", n: big - 1, max: big, left: 1},
+		{key: "d", n: 2, max: big, refused: "the grant has too few runs left: 18446744073709551614 of 18446744073709551615 are used, 2 more do not fit", hint: "at most 1 more"},
+		{key: "d", n: big, max: big, refused: "the grant has too few runs left: 18446744073709551614 of 18446744073709551615 are used, 18446744073709551615 more do not fit", hint: "at most 1 more"},
+		{key: strings.Repeat("k", MaxKeyBytes), n: 1, max: 1, left: 0},
+		{key: "\x00\xff", n: 1, max: 2, left: 1},
+	} {
+		left, err := l.Debit(t.Context(), c.key, c.n, c.max, day)
+		if c.refused == "" {
+			if err != nil || left != c.left {
+				t.Errorf("%d: left %d (%v), want %d", i, left, err, c.left)
+			}
+			continue
+		}
+		want := fault.Error{Code: fault.LimitRuns, Rule: "limits.runs", Owner: fault.Grant, Message: c.refused, Hint: c.hint}
+		var f *fault.Error
+		if !errors.As(err, &f) || *f != want || left != 0 {
+			t.Errorf("%d: left %d, got %#v\nwant %#v", i, left, err, want)
+		}
+	}
+	for _, key := range []string{"", strings.Repeat("k", MaxKeyBytes+1)} {
+		if _, err := l.Debit(t.Context(), key, 1, 1, day); err == nil || !strings.Contains(err.Error(), "must have 1 to 1024") {
+			t.Errorf("key of %d bytes: %v", len(key), err)
+		}
+		if _, err := l.Used(key); err == nil {
+			t.Errorf("Used takes a key of %d bytes", len(key))
+		}
+	}
+
+	must(t, l.Close())
+	l, _ = start(t, path)
+	for key, want := range map[string]uint64{"a": 20, "b": 3, "c": 0, "d": big - 1, "unheard of": 0} {
+		if got := used(t, l, key); got != want {
+			t.Errorf("after it was opened again, %q has used %d, want %d", key, got, want)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v (%v), want 0600", info.Mode(), err)
+	}
+}
+
+func TestConcurrentDebitsNeverOverspend(t *testing.T) {
+	l, _ := start(t, filepath.Join(t.TempDir(), "ledger.db"))
+	const limit, callers = 400, 16
+	lefts := make([][]uint64, callers)
+	var wg sync.WaitGroup
+	for i := range callers {
+		wg.Go(func() {
+			for {
+				left, err := l.Debit(t.Context(), "shared", 1, limit, day)
+				if errors.Is(err, &fault.Error{Code: fault.LimitRuns}) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				lefts[i] = append(lefts[i], left)
+				if _, err := l.Debit(t.Context(), fmt.Sprint("own ", i), 1, math.MaxUint64, day); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	all := slices.Concat(lefts...)
+	slices.Sort(all)
+	if len(all) != limit {
+		t.Fatalf("%d debits were made with a limit of %d", len(all), limit)
+	}
+	for i, left := range all { // each of limit-1 … 0 once
+		if left != uint64(i) {
+			t.Fatalf("%d was left twice or never", i)
+		}
+	}
+	if n := used(t, l, "shared"); n != limit {
+		t.Errorf("%d are used", n)
+	}
+	for i := range callers {
+		if n := used(t, l, fmt.Sprint("own ", i)); n != uint64(len(lefts[i])) {
+			t.Errorf("caller %d: %d are used after %d debits", i, n, len(lefts[i]))
+		}
+	}
+}
+
+func TestContext(t *testing.T) {
+	l, _ := start(t, filepath.Join(t.TempDir(), "ledger.db"))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Debit(ended, "a", 1, 1, day); !errors.Is(err, context.Canceled) {
+		t.Errorf("with an ended context: %v", err)
+	}
+
+	// A context that ends at any moment leaves no doubt: what was not
+	// acknowledged was not debited.
+	const callers, rounds = 8, 25
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	made := uint64(0)
+	for range callers {
+		wg.Go(func() {
+			for i := range rounds {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+				_, err := l.Debit(ctx, "b", 1, math.MaxUint64, day)
+				cancel()
+				switch {
+				case err == nil:
+					mu.Lock()
+					made++
+					mu.Unlock()
+				case !errors.Is(err, context.DeadlineExceeded):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if n := used(t, l, "b"); n != made {
+		t.Errorf("%d are used after %d acknowledged debits", n, made)
+	}
+}
+
+func TestClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, _ := start(t, path)
+	const callers = 8
+	made := make([]uint64, callers)
+	var wg, entered sync.WaitGroup
+	entered.Add(callers)
+	for i := range callers {
+		wg.Go(func() {
+			for {
+				_, err := l.Debit(t.Context(), "a", 1, math.MaxUint64, day)
+				if errors.Is(err, ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if made[i]++; made[i] == 1 {
+					entered.Done()
+				}
+			}
+		})
+	}
+	entered.Wait()
+	for range 2 {
+		must(t, l.Close())
+	}
+	wg.Wait()
+	if _, err := l.Used("a"); !errors.Is(err, ErrClosed) {
+		t.Errorf("Used after Close: %v", err)
+	}
+	l, _ = start(t, path)
+	sum := uint64(0)
+	for _, n := range made {
+		sum += n
+	}
+	if n := used(t, l, "a"); n != sum {
+		t.Errorf("%d are used after %d acknowledged debits", n, sum)
+	}
+}
+
+func TestExpiry(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, c := start(t, path)
+	debit := func(key string, expires time.Time) error {
+		t.Helper()
+		_, err := l.Debit(t.Context(), key, 1, 10, expires)
+		return err
+	}
+	gone := fault.Error{Code: fault.GrantInvalid, Rule: "exp"}
+
+	short := epoch.Add(time.Minute)
+	must(t, debit("short", short))
+	must(t, debit("long", day))
+	must(t, debit("both", short))
+	must(t, debit("both", day)) // the latest counts
+	must(t, debit("both", short))
+
+	// Kept for a while, in case clocks differ.
+	c.pass(time.Minute + KeepExpired)
+	must(t, debit("short", short))
+	if n := used(t, l, "short"); n != 2 {
+		t.Errorf("an expired key has used %d before it is forgotten, want 2", n)
+	}
+
+	// Forgotten by a later debit; the one that finds it due does it after its
+	// own answer, so another one follows.
+	c.pass(PruneInterval)
+	must(t, debit("long", day))
+	must(t, debit("long", day))
+	for key, want := range map[string]uint64{"short": 0, "long": 3, "both": 3} {
+		if n := used(t, l, key); n != want {
+			t.Errorf("%s has used %d, want %d", key, n, want)
+		}
+	}
+
+	// What was forgotten is not begun again, not even by a clock set back.
+	c.pass(-2 * time.Hour)
+	for _, expires := range []time.Time{short, short.Add(-time.Hour), {}} {
+		if err := debit("short", expires); !errors.Is(err, &gone) {
+			t.Errorf("a grant that expired at %v: %v", expires, err)
+		}
+	}
+	must(t, debit("new", short.Add(time.Nanosecond))) // expiries are rounded up
+
+	// Forgotten at the next start, and still not begun again.
+	must(t, l.Close())
+	late := &clock{now: day.Add(KeepExpired + time.Second)}
+	l, err := Open(path, Options{Now: late.Now})
+	must(t, err)
+	defer l.Close()
+	for _, key := range []string{"short", "long", "both", "new"} {
+		if n := used(t, l, key); n != 0 {
+			t.Errorf("%s has used %d after all has expired", key, n)
+		}
+		if err := debit(key, day); !errors.Is(err, &gone) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+func TestPruneGoesOnStepByStep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, _ := start(t, path)
+	const n = 100
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			expires := epoch
+			if i%3 == 0 {
+				expires = day
+			}
+			if _, err := l.Debit(t.Context(), fmt.Sprintf("%03d", i), 1, 1, expires); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	steps := 0
+	l.pruned, l.pruneAt = epoch.Add(2*KeepExpired), []byte{}
+	for ; l.pruneAt != nil; steps++ {
+		must(t, l.pruneNext(7))
+	}
+	if steps != (n+6)/7 {
+		t.Errorf("%d steps of 7 for %d keys", steps, n)
+	}
+	for i := range n {
+		want := uint64(0)
+		if i%3 == 0 {
+			want = 1
+		}
+		if got := used(t, l, fmt.Sprintf("%03d", i)); got != want {
+			t.Errorf("key %d has used %d, want %d", i, got, want)
+		}
+	}
+	must(t, l.Close())
+	start(t, path) // checks the count of keys
+}
+
+func TestFull(t *testing.T) {
+	l, _ := start(t, filepath.Join(t.TempDir(), "ledger.db"))
+	if _, err := l.Debit(t.Context(), "old", 1, 2, day); err != nil {
+		t.Fatal(err)
+	}
+	must(t, l.update(func(_ *bbolt.Tx, s *state) (bool, error) { s.keys = MaxKeys; return true, nil }))
+	if _, err := l.Debit(t.Context(), "new", 1, 2, day); !errors.Is(err, &fault.Error{Code: fault.Busy}) {
+		t.Errorf("a further key: %v", err)
+	}
+	if _, err := l.Debit(t.Context(), "old", 1, 2, day); err != nil {
+		t.Errorf("a key that is there: %v", err)
+	}
+}
+
+func TestOpenTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, _ := start(t, path)
+	_, err := Open(path, Options{})
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "another process has it open") {
+		t.Errorf("got %v", err)
+	}
+	must(t, l.Close())
+	start(t, path)
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("key"), record{used: 7, expires: -1}.encode([]byte("key")))
+	f.Add([]byte(""), []byte{})
+	f.Add([]byte("key"), make([]byte, recordBytes))
+	f.Fuzz(func(t *testing.T, key, b []byte) {
+		r, err := decodeRecord(key, b)
+		if err == nil && string(r.encode(key)) != string(b) {
+			t.Errorf("%x was read as %v", b, r)
+		}
+	})
+}
+
+func BenchmarkDebit(b *testing.B) {
+	l, _ := start(b, filepath.Join(b.TempDir(), "ledger.db"))
+	for b.Loop() {
+		if _, err := l.Debit(b.Context(), "a", 1, math.MaxUint64, day); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkDebitParallel16 has 16 callers with a key each.
+func BenchmarkDebitParallel16(b *testing.B) {
+	l, _ := start(b, filepath.Join(b.TempDir(), "ledger.db"))
+	work := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range work {
+				if _, err := l.Debit(b.Context(), fmt.Sprint(i), 1, math.MaxUint64, day); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	for b.Loop() {
+		work <- struct{}{}
+	}
+	close(work)
+	wg.Wait()
+}
