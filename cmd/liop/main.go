@@ -40,12 +40,30 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
-	err := root.ExecuteContext(ctx)
+	began := false
+	note(root, &began)
+	c, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
+	if !began { // cobra refused flags, arguments or the command's name
+		err = usage(c, err)
+	}
 	report(os.Stderr, err)
 	return exitCode(err)
+}
+
+// note sets began when a command of c's tree begins to run.
+func note(c *cobra.Command, began *bool) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*began = true
+			return run(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		note(sub, began)
+	}
 }
 
 func newRoot() *cobra.Command {
@@ -59,25 +77,7 @@ func newRoot() *cobra.Command {
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(idCmd(), nodeCmd(), grantCmd(), runCmd(), verifyCmd(), demoCmd(), versionCmd())
-	strictUsage(root)
 	return root
-}
-
-// strictUsage makes wrong flags, arguments and subcommands errors that exit
-// with 2, in every command below c.
-func strictUsage(c *cobra.Command) {
-	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usage(c, err) })
-	if check := c.Args; check != nil {
-		c.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return usage(c, err)
-			}
-			return nil
-		}
-	}
-	for _, sub := range c.Commands() {
-		strictUsage(sub)
-	}
 }
 
 // usageError is about the command line itself.
