@@ -132,7 +132,7 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 
 	claim := &receipt.Claim{
 		V: receipt.Version, Assurance: receipt.Signed, Outcome: receipt.OK,
-		Node: s.id.ID(), Agent: caller.ID, Nonce: req.Nonce,
+		Node: s.id.ID(), Agent: caller.ID, Time: s.now().UnixMilli(), Nonce: req.Nonce,
 		Module: job.Module, Args: guest.ArgsHash(req.Args), Stdin: sha256.Sum256(job.Stdin), Grant: d.Grant.Hash,
 		Limits: receipt.Limits{MemoryBytes: d.Limits.MemoryBytes, WallMS: d.Limits.WallMS, OutputBytes: d.Limits.OutputBytes,
 			InputBytes: d.Limits.InputBytes, ModuleBytes: d.Limits.ModuleBytes, Concurrency: d.Limits.Concurrency},
@@ -158,7 +158,6 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 	if err != nil {
 		return err
 	}
-	claim.Time = s.now().UnixMilli()
 	claim.Answer = receipt.Answer{Bytes: uint64(len(res.Answer)), SHA256: sha256.Sum256(res.Answer)}
 	claim.Containment = res.Containment
 	jws, err := receipt.Sign(s.id.Ed25519(), claim)

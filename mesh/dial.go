@@ -1,0 +1,403 @@
+package mesh
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/multiformats/go-multistream"
+	"github.com/quic-go/quic-go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/liop-project/liop/core/fault"
+)
+
+const (
+	// DialTimeout is how long Dial tries, unless its context ends sooner.
+	DialTimeout = 15 * time.Second
+
+	// keepaliveTime and keepaliveTimeout find a node that is gone although its
+	// connection seems to live: after 40 s without a sign of life.
+	keepaliveTime    = 30 * time.Second
+	keepaliveTimeout = 10 * time.Second
+
+	// redialBase and redialMax pace the attempts to open a lane again while
+	// they fail. Calls in between fail at once with the last reason.
+	redialBase = 100 * time.Millisecond
+	redialMax  = 5 * time.Second
+)
+
+// Conn is a connection to one peer with its lanes. It lives through failures: a
+// call after the connection broke dials again. All methods are safe for
+// concurrent use.
+type Conn struct {
+	host *Host
+	info peer.AddrInfo
+
+	sent, received atomic.Uint64
+
+	mu     sync.Mutex
+	lanes  map[Lane]*outgoing
+	last   network.Conn // the newest libp2p connection
+	heard  network.Conn // the newest one on which a lane was answered
+	closed bool
+}
+
+// Dial connects to the peer at a multiaddr that ends in /p2p/ID; see ParseAddr.
+// Lanes open at their first call. Errors are *fault.Error: InvalidRequest for
+// the address, Denied if Config.Admit refuses the peer, Cancelled if ctx is
+// cancelled, else Unreachable.
+//
+// A node that does not admit this host lets the connection through and then
+// cuts it, so that is what the first call reports, with code Denied.
+func (h *Host) Dial(ctx context.Context, addr string) (*Conn, error) {
+	info, err := ParseAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	return h.DialInfo(ctx, info)
+}
+
+// DialInfo is Dial for a peer whose addresses were found some other way.
+func (h *Host) DialInfo(ctx context.Context, info peer.AddrInfo) (*Conn, error) {
+	switch {
+	case !isEd25519(info.ID):
+		return nil, badAddr("the peer id is not that of an Ed25519 key")
+	case info.ID == h.ID():
+		return nil, badAddr("the address is that of this host itself")
+	}
+	c := &Conn{host: h, info: info, lanes: map[Lane]*outgoing{}}
+	if _, err := c.connect(ctx); err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errClosed()
+	}
+	h.dialed[c] = struct{}{}
+	return c, nil
+}
+
+// Peer is the id of the peer, proved by its handshake.
+func (c *Conn) Peer() peer.ID { return c.info.ID }
+
+// Lane returns the connection for calls on a lane. Its errors are those of
+// gRPC, where fault.From finds what the node sent, or *fault.Error for what
+// happened on the way: Denied, Unreachable, Busy. Messages larger than the
+// lane's MaxAnswer are refused.
+func (c *Conn) Lane(lane Lane) grpc.ClientConnInterface {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return brokenLane{errClosed()}
+	}
+	if o := c.lanes[lane]; o != nil {
+		return o
+	}
+	o, err := c.newOutgoing(lane)
+	if err != nil {
+		return brokenLane{err}
+	}
+	c.lanes[lane] = o
+	return o
+}
+
+// Transport is "quic" or "tcp", or empty while not connected.
+func (c *Conn) Transport() string {
+	nc := c.live()
+	switch {
+	case nc == nil:
+		return ""
+	case strings.HasPrefix(nc.ConnState().Transport, "quic"):
+		return "quic"
+	}
+	return "tcp"
+}
+
+// PostQuantum reports whether the keys of the connection were agreed upon with
+// X25519MLKEM768, so that a recording of it stays secret from a later quantum
+// computer. Over TCP it is false, because libp2p does not tell; Noise never is
+// post-quantum.
+func (c *Conn) PostQuantum() bool {
+	nc := c.live()
+	var q *quic.Conn
+	return nc != nil && nc.As(&q) && q.ConnectionState().TLS.CurveID == tls.X25519MLKEM768
+}
+
+// BytesSent is the number of bytes written to lanes so far: HTTP/2 frames,
+// without the overhead of encryption and network.
+func (c *Conn) BytesSent() uint64 { return c.sent.Load() }
+
+// BytesReceived is BytesSent for the other direction.
+func (c *Conn) BytesReceived() uint64 { return c.received.Load() }
+
+// Ping measures one round trip to the peer, dialing again if needed.
+func (c *Conn) Ping(ctx context.Context) (time.Duration, error) {
+	nc, err := c.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	pingCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	select {
+	case r, ok := <-ping.Ping(pingCtx, c.host.p2p, c.info.ID):
+		if ok && r.Error == nil {
+			c.answered(nc)
+			return r.RTT, nil
+		}
+		if ctx.Err() == nil {
+			return 0, c.explain(r.Error, nc)
+		}
+	case <-ctx.Done():
+	}
+	return 0, explainDial(ctx.Err(), c.info.ID)
+}
+
+// Close ends the calls and closes the connection, unless another Conn or a lane
+// that the peer opened uses it. It may be called more than once.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil
+	}
+	c.closed = true
+	lanes := c.lanes
+	c.mu.Unlock()
+
+	var err error
+	for _, o := range lanes {
+		err = errors.Join(err, o.cc.Close())
+	}
+	c.host.release(c)
+	return err
+}
+
+// release forgets c, and closes the connections that were made for it alone.
+func (h *Host) release(c *Conn) {
+	h.mu.Lock()
+	delete(h.dialed, c)
+	shared := false
+	for other := range h.dialed {
+		shared = shared || other.info.ID == c.info.ID
+	}
+	h.mu.Unlock()
+	if shared || h.serves(c.info.ID) {
+		return
+	}
+	for _, nc := range h.swarm.ConnsToPeer(c.info.ID) {
+		if nc.Stat().Direction == network.DirOutbound {
+			nc.Close()
+		}
+	}
+}
+
+// connect returns the connection to the peer, and makes one if there is none.
+func (c *Conn) connect(ctx context.Context) (network.Conn, error) {
+	c.mu.Lock()
+	closed := c.closed
+	c.mu.Unlock()
+	if closed {
+		return nil, errClosed()
+	}
+	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
+	defer cancel()
+	s := c.host.swarm
+	if s.Connectedness(c.info.ID) != network.Connected {
+		// Someone waits for this attempt, so an earlier failure is no reason
+		// not to make it; and libp2p forgets addresses after a while.
+		s.Backoff().Clear(c.info.ID)
+		s.Peerstore().AddAddrs(c.info.ID, c.info.Addrs, peerstore.TempAddrTTL)
+	}
+	nc, err := s.DialPeer(ctx, c.info.ID)
+	if err != nil {
+		return nil, explainDial(err, c.info.ID)
+	}
+	c.mu.Lock()
+	c.last = nc
+	c.mu.Unlock()
+	return nc, nil
+}
+
+// live is the newest connection, or nil.
+func (c *Conn) live() network.Conn {
+	c.mu.Lock()
+	nc := c.last
+	c.mu.Unlock()
+	if nc != nil && !nc.IsClosed() {
+		return nc
+	}
+	for _, nc := range c.host.swarm.ConnsToPeer(c.info.ID) {
+		if !nc.IsClosed() {
+			return nc
+		}
+	}
+	return nil
+}
+
+// answered notes that the peer talks to us on nc.
+func (c *Conn) answered(nc network.Conn) {
+	c.mu.Lock()
+	c.heard = nc
+	c.mu.Unlock()
+}
+
+// outgoing is one lane of a Conn.
+type outgoing struct {
+	conn *Conn
+	lane Lane
+	cc   *grpc.ClientConn
+	// why the lane does not work, nil while it does. gRPC has no way to pass a
+	// typed error from its dialer to the call that caused it.
+	why atomic.Pointer[fault.Error]
+}
+
+func (c *Conn) newOutgoing(lane Lane) (*outgoing, error) {
+	limits, ok := lane.limits()
+	if !ok {
+		return nil, &fault.Error{
+			Code:    fault.InvalidRequest,
+			Rule:    "lane",
+			Owner:   fault.Protocol,
+			Message: "there is no such lane",
+			Hint:    fmt.Sprintf("use %s, %s or %s", Control, Events, Bulk),
+		}
+	}
+	o := &outgoing{conn: c, lane: lane}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(peerCreds{expect: c.info.ID}),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.dial(ctx) }),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+		}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialBase, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialMax},
+			MinConnectTimeout: DialTimeout,
+		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(limits.maxAnswer)),
+		grpc.WithMaxHeaderListSize(maxHeaderBytes),
+		grpc.WithUserAgent(userAgent),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+	}
+	if lane == Events {
+		options = append(options, grpc.WithIdleTimeout(0)) // silence is normal
+	}
+	cc, err := grpc.NewClient("passthrough:///"+c.info.ID.String(), options...)
+	if err != nil {
+		return nil, fmt.Errorf("mesh: make client of lane %s: %w", lane, err)
+	}
+	o.cc = cc
+	return o, nil
+}
+
+// Invoke implements grpc.ClientConnInterface.
+func (o *outgoing) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return o.explain(o.cc.Invoke(ctx, method, args, reply, opts...))
+}
+
+// NewStream implements grpc.ClientConnInterface.
+func (o *outgoing) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := o.cc.NewStream(ctx, desc, method, opts...)
+	if err != nil {
+		return nil, o.explain(err)
+	}
+	return outgoingStream{s, o}, nil
+}
+
+type outgoingStream struct {
+	grpc.ClientStream
+	o *outgoing
+}
+
+func (s outgoingStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return s.o.explain(err)
+}
+
+// dial opens the libp2p stream of the lane.
+func (o *outgoing) dial(ctx context.Context) (net.Conn, error) {
+	c, err := o.open(ctx)
+	if err != nil {
+		var f *fault.Error
+		if errors.As(err, &f) {
+			o.why.Store(f)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func (o *outgoing) open(ctx context.Context) (*laneConn, error) {
+	c := o.conn
+	nc, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := nc.NewStream(ctx)
+	if err != nil && nc.IsClosed() && c.wasHeard(nc) {
+		// It broke since the last call, and libp2p learns of it now.
+		if nc, err = c.connect(ctx); err != nil {
+			return nil, err
+		}
+		s, err = nc.NewStream(ctx)
+	}
+	if err != nil {
+		return nil, c.explain(err, nc)
+	}
+	if err := s.SetProtocol(protocol.ID(o.lane)); err != nil {
+		s.Reset()
+		return nil, c.explain(err, nc)
+	}
+	conns := c.host.p2p.ConnManager()
+	conns.Protect(c.info.ID, s.ID())
+	return &laneConn{
+		stream:   s,
+		rw:       multistream.NewMSSelect(s, protocol.ID(o.lane)), // no round trip of its own
+		sent:     &c.sent,
+		received: &c.received,
+		watch: func(n int, err error, heard uint64) {
+			switch {
+			case n > 0 && heard == 0:
+				c.answered(nc)
+				o.why.Store(nil)
+			case err != nil && err != io.EOF, err == io.EOF && heard == 0:
+				o.why.Store(c.explain(err, nc))
+			}
+		},
+		onClose: func() { conns.Unprotect(c.info.ID, s.ID()) },
+	}, nil
+}
+
+func (c *Conn) wasHeard(nc network.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heard == nc
+}
+
+// brokenLane fails each call.
+type brokenLane struct{ err error }
+
+func (l brokenLane) Invoke(context.Context, string, any, any, ...grpc.CallOption) error { return l.err }
+
+func (l brokenLane) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, l.err
+}

@@ -1,0 +1,261 @@
+// Package mesh connects agents and data nodes: gRPC inside libp2p streams.
+//
+// A [Host] is one identity on the network. It promises:
+//
+//   - Each call carries the peer id that the handshake proved ([Caller]). No
+//     message can claim another. Only Ed25519 keys take part.
+//   - A peer that Config.Admit refuses gets no stream: it is cut right after
+//     the handshake, and asked about again before each call.
+//   - Small calls, events and bulk travel in separate [Lane]s over one
+//     connection, so that a lost packet of one does not delay the others.
+//   - Whatever a peer can make grow is bounded: connections, streams, calls,
+//     messages, headers, the time before the first byte. [Limits] and
+//     [ServeOptions] list the bounds with their defaults.
+//   - A caller gets a *fault.Error that says what was refused and what to do,
+//     and never the text of an error that was not written for it.
+//
+// It does not find peers, and has no opinion on what a call may do: that is for
+// the services registered on a lane. QUIC comes first, then TCP with TLS 1.3 or
+// Noise. There is no relay, no port mapping and no reachability service.
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+)
+
+// userAgent is what other peers see of this program: no version, no platform.
+const userAgent = "liop"
+
+// Config is what a Host is made from. Only Key is required.
+type Config struct {
+	// Key is the identity: an Ed25519 private key.
+	Key crypto.PrivKey
+
+	// Listen has one multiaddr per address to listen on, /quic-v1 or /tcp; see
+	// DefaultListen. Port 0 lets the kernel choose. Empty: an agent that dials
+	// and does not listen.
+	Listen []string
+
+	// Admit says whether a peer may be at the other end. It is asked before a
+	// connection is dialed, after the handshake of an incoming one, and before
+	// each incoming call. It must be fast and safe for concurrent use. Nil
+	// admits everyone whose handshake succeeds.
+	Admit func(peer.ID) bool
+
+	// Log gets this package's events. Nil discards them.
+	Log *slog.Logger
+
+	// Limits of connections, streams and memory. Zero fields mean the defaults.
+	Limits Limits
+}
+
+// Validate reports the first field that New would not accept.
+func (c Config) Validate() error {
+	if c.Key == nil {
+		return errors.New("mesh: Config.Key is missing")
+	}
+	if c.Key.Type() != crypto.Ed25519 {
+		return errors.New("mesh: Config.Key is not an Ed25519 key")
+	}
+	for i, a := range c.Listen {
+		if _, err := parseListen(a); err != nil {
+			return fmt.Errorf("mesh: Config.Listen[%d] %q: %w", i, a, err)
+		}
+	}
+	return c.Limits.validate()
+}
+
+// Host is one identity on the network: it serves lanes, dials peers, or both.
+// All methods are safe for concurrent use.
+type Host struct {
+	p2p   host.Host
+	swarm *swarm.Swarm
+	admit func(peer.ID) bool
+	log   *slog.Logger
+
+	mu       sync.Mutex // guards what follows; never held while calling out
+	lanes    map[Lane]*server
+	refuser  *server // answers lanes while draining; nil before
+	dialed   map[*Conn]struct{}
+	closed   bool
+
+	draining atomic.Bool // set with mu held
+	closing  sync.Once
+	wg       sync.WaitGroup // serving goroutines
+}
+
+// New makes a host and listens. It fails if an address is taken; an address
+// family that this machine lacks is only logged, unless it was the only one.
+// The caller must Close the host.
+func New(c Config) (*Host, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	h := &Host{
+		admit:  c.Admit,
+		log:    c.Log,
+		lanes:  map[Lane]*server{},
+		dialed: map[*Conn]struct{}{},
+	}
+	if h.admit == nil {
+		h.admit = func(peer.ID) bool { return true }
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+
+	limits := c.Limits.withDefaults()
+	resources, err := limits.resourceManager()
+	if err != nil {
+		return nil, fmt.Errorf("mesh: make resource manager: %w", err)
+	}
+	low, high := limits.waterMarks()
+	conns, err := connmgr.NewConnManager(low, high)
+	if err != nil {
+		resources.Close()
+		return nil, fmt.Errorf("mesh: make connection manager: %w", err)
+	}
+	h.p2p, err = libp2p.New(
+		libp2p.Identity(c.Key),
+		libp2p.UserAgent(userAgent),
+		libp2p.NoListenAddrs, // see listen
+		libp2p.Transport(libp2pquic.NewTransport),
+		// Sharing the port would let another process of the same user listen
+		// beside us, and hide that a port is taken.
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
+		libp2p.ConnectionGater(gater{admit: h.admit}),
+		libp2p.ResourceManager(resources),
+		libp2p.ConnectionManager(conns),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.Ping(true),
+	)
+	if err != nil {
+		conns.Close()
+		resources.Close()
+		return nil, fmt.Errorf("mesh: make libp2p host: %w", err)
+	}
+	h.swarm = h.p2p.Network().(*swarm.Swarm) // what libp2p.New always makes
+	if err := h.listen(c.Listen); err != nil {
+		h.p2p.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// listen opens the addresses one by one: libp2p would be content with any one
+// of them, and a node that lost its TCP port to another program must say so.
+func (h *Host) listen(addrs []string) error {
+	var skipped error
+	for _, s := range addrs {
+		a, err := parseListen(s)
+		if err != nil {
+			return fmt.Errorf("mesh: listen on %s: %w", s, err)
+		}
+		err = h.swarm.AddListenAddr(a)
+		switch {
+		case err == nil:
+		case errors.Is(err, syscall.EAFNOSUPPORT), isIP6Unspecified(a) && errors.Is(err, syscall.EADDRNOTAVAIL):
+			h.log.LogAttrs(context.Background(), slog.LevelWarn, "mesh.listen_skipped",
+				slog.String("addr", s), slog.Any("err", err))
+			skipped = err
+		default:
+			return fmt.Errorf("mesh: listen on %s: %w", s, err)
+		}
+	}
+	if skipped != nil && len(h.swarm.ListenAddresses()) == 0 {
+		return fmt.Errorf("mesh: listen: no address is left: %w", skipped)
+	}
+	return nil
+}
+
+// ID is the peer id of Config.Key.
+func (h *Host) ID() peer.ID { return h.p2p.ID() }
+
+// Addrs are the multiaddrs under which this host can be dialed, each ending in
+// /p2p/ and its id: QUIC before TCP, loopback before others. An unspecified
+// listen address becomes one per interface. Empty for an agent.
+func (h *Host) Addrs() []string {
+	as, err := h.swarm.InterfaceListenAddresses()
+	if err != nil { // the interfaces cannot be listed: say what we bound
+		as = h.swarm.ListenAddresses()
+	}
+	return dialable(as, h.ID())
+}
+
+// OnDisconnect calls f when the last connection to a peer is gone, also for
+// peers that this host dialed. The peer may be back when f runs, and f may run
+// twice for one departure. f runs on a goroutine of the network: it must be
+// quick, and must not call Close.
+func (h *Host) OnDisconnect(f func(peer.ID)) {
+	h.swarm.Notify(&network.NotifyBundle{
+		DisconnectedF: func(n network.Network, c network.Conn) {
+			if n.Connectedness(c.RemotePeer()) == network.NotConnected {
+				f(c.RemotePeer())
+			}
+		},
+	})
+}
+
+// Disconnect cuts all connections to p, and with them its calls. To keep a peer
+// out, have Admit refuse it first.
+func (h *Host) Disconnect(p peer.ID) error {
+	if err := h.swarm.ClosePeer(p); err != nil {
+		return fmt.Errorf("mesh: disconnect %s: %w", p, err)
+	}
+	return nil
+}
+
+// Close cuts all calls and connections and waits until the handlers of this
+// host's lanes have returned: they MUST return soon after their context ends.
+// Further calls of Close wait for the first one and return nil.
+func (h *Host) Close() error {
+	var err error
+	h.closing.Do(func() {
+		h.mu.Lock()
+		h.closed = true
+		dialed := make([]*Conn, 0, len(h.dialed))
+		for c := range h.dialed {
+			dialed = append(dialed, c)
+		}
+		servers := h.serversLocked()
+		if h.refuser != nil {
+			servers = append(servers, h.refuser)
+		}
+		h.mu.Unlock()
+
+		for _, c := range dialed {
+			c.Close()
+		}
+		for _, s := range servers {
+			s.grpc.Stop()
+		}
+		if e := h.p2p.Close(); e != nil {
+			err = fmt.Errorf("mesh: close: %w", e)
+		}
+		h.wg.Wait()
+	})
+	return err
+}
