@@ -113,13 +113,14 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// PeerID is an Ed25519 peer id in text.
-type PeerID peer.ID
+// PeerID is an Ed25519 peer id in text. It is a struct because go-toml does not
+// ask string types how to read themselves.
+type PeerID struct{ peer.ID }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (p *PeerID) UnmarshalText(text []byte) error {
 	id, err := identity.ParseID(string(text))
-	*p = PeerID(id)
+	p.ID = id
 	return err
 }
 
@@ -210,7 +211,7 @@ func (c Config) Validate() error {
 func peerSet(ids []PeerID) map[peer.ID]bool {
 	m := make(map[peer.ID]bool, len(ids))
 	for _, id := range ids {
-		m[peer.ID(id)] = true
+		m[id.ID] = true
 	}
 	return m
 }

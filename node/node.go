@@ -171,7 +171,7 @@ func newPolicy(id peer.ID, c Config) (*admission.Policy, error) {
 	for _, d := range c.Datasets {
 		var allow []peer.ID
 		for _, a := range d.Allow {
-			allow = append(allow, peer.ID(a))
+			allow = append(allow, a.ID)
 		}
 		p.Datasets[d.Name] = admission.Dataset{Allow: allow, Caps: d.Limits.grant()}
 	}

@@ -1,12 +1,16 @@
+//go:build linux
+
 package main
 
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"github.com/liop-project/liop/filters"
 	"github.com/liop-project/liop/node/sandbox"
@@ -44,6 +49,7 @@ func TestScripts(t *testing.T) {
 			"exitcode":  exitCodeIs,
 			"flip":      flip,
 			"waitlog":   waitLog,
+			"killnode":  killNode,
 		},
 	})
 }
@@ -117,7 +123,7 @@ func nodesOf(ts *testscript.TestScript) *running {
 
 // startnode NAME HOME ARGS... starts `liop node --home HOME` on kernel-chosen
 // loopback ports, waits until it accepts calls, and sets NAME to its QUIC
-// address and NAME_TCP to its TCP address.
+// address, NAME_AT to that without its peer id, and NAME_TCP to its TCP address.
 func startNode(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: startnode NAME HOME ARGS...")
@@ -156,6 +162,8 @@ func startNode(ts *testscript.TestScript, neg bool, args []string) {
 		switch {
 		case strings.Contains(addr, "/quic-v1/p2p/"):
 			ts.Setenv(name, addr)
+			at, _, _ := strings.Cut(addr, "/p2p/")
+			ts.Setenv(name+"_AT", at)
 		case strings.Contains(addr, "/tcp/"):
 			ts.Setenv(name+"_TCP", addr)
 		default:
@@ -191,6 +199,63 @@ func stopNode(ts *testscript.TestScript, neg bool, args []string) {
 	if rest != "" {
 		ts.Fatalf("the node printed %q on stdout", rest)
 	}
+}
+
+// killnode NAME sends two SIGTERMs and checks that the node ends at once, in
+// failure; or, as killnode -9 NAME, kills it. Either way its workers must end.
+func killNode(ts *testscript.TestScript, neg bool, args []string) {
+	hard := len(args) == 2 && args[0] == "-9"
+	if neg || len(args) != 1 && !hard {
+		ts.Fatalf("usage: killnode [-9] NAME")
+	}
+	p := nodesOf(ts).get(args[len(args)-1])
+	if p == nil {
+		ts.Fatalf("there is no such node")
+	}
+	workers := pidfds(ts, p.cmd.Process.Pid)
+	if hard {
+		ts.Check(p.cmd.Process.Kill())
+	} else {
+		ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
+		for !strings.Contains(p.stderr.String(), "draining") {
+			<-p.stderr.more
+		}
+		ts.Check(p.cmd.Process.Signal(syscall.SIGTERM))
+	}
+	<-p.rest
+	err := p.cmd.Wait()
+	p.ended = true
+	if err == nil {
+		ts.Fatalf("the node ended as if nothing had happened")
+	}
+	if len(workers) == 0 {
+		ts.Fatalf("the node had no workers")
+	}
+	for _, fd := range workers {
+		ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(ended, 10_000); err != nil || n != 1 {
+			ts.Fatalf("a worker outlives its node: %d, %v", n, err)
+		}
+		unix.Close(fd)
+	}
+}
+
+// pidfds opens a descriptor for each child of a process, which becomes readable
+// when the child ends.
+func pidfds(ts *testscript.TestScript, pid int) (fds []int) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	ts.Check(err)
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task)
+		for _, child := range strings.Fields(string(b)) {
+			n, err := strconv.Atoi(child)
+			ts.Check(err)
+			if fd, err := unix.PidfdOpen(n, 0); err == nil {
+				fds = append(fds, fd)
+			}
+		}
+	}
+	return fds
 }
 
 func (r *running) get(name string) *nodeProcess {

@@ -154,6 +154,9 @@ func New(c Config) (*Engine, error) {
 		return nil, errors.New("engine: Config.Dir is empty")
 	}
 	c = c.withDefaults()
+	if err := sealDescriptors(); err != nil {
+		return nil, err
+	}
 	ca, err := openCache(filepath.Join(c.Dir, wire.Fingerprint), c.CacheBytes)
 	if err != nil {
 		return nil, fmt.Errorf("open module cache: %w", err)

@@ -321,42 +321,71 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-func TestPruneGoesOnStepByStep(t *testing.T) {
+// A search for expired keys in a large ledger goes on step by step, one after
+// each batch of debits.
+func TestPruneLarge(t *testing.T) {
+	const n = 2*pruneKeys + pruneKeys/2
 	path := filepath.Join(t.TempDir(), "ledger.db")
-	l, _ := start(t, path)
-	const n = 100
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			expires := epoch
+	l, c := start(t, path)
+	must(t, l.update(func(tx *bbolt.Tx, s *state) (bool, error) {
+		for i := range n {
+			r := record{used: 1, expires: epoch.Unix()}
 			if i%3 == 0 {
-				expires = day
+				r.expires = day.Unix()
 			}
-			if _, err := l.Debit(t.Context(), fmt.Sprintf("%03d", i), 1, 1, expires); err != nil {
-				t.Error(err)
+			key := fmt.Appendf(nil, "%05d", i)
+			if err := tx.Bucket(usedBucket).Put(key, r.encode(key)); err != nil {
+				return false, err
 			}
-		})
-	}
-	wg.Wait()
-	steps := 0
-	l.pruned, l.pruneAt = epoch.Add(2*KeepExpired), []byte{}
-	for ; l.pruneAt != nil; steps++ {
-		must(t, l.pruneNext(7))
-	}
-	if steps != (n+6)/7 {
-		t.Errorf("%d steps of 7 for %d keys", steps, n)
-	}
-	for i := range n {
-		want := uint64(0)
-		if i%3 == 0 {
-			want = 1
 		}
-		if got := used(t, l, fmt.Sprintf("%03d", i)); got != want {
-			t.Errorf("key %d has used %d, want %d", i, got, want)
+		s.keys = n
+		return true, nil
+	}))
+	known := func() (keys int) {
+		t.Helper()
+		must(t, l.db.View(func(tx *bbolt.Tx) error {
+			keys = tx.Bucket(usedBucket).Inspect().KeyN
+			s, err := getState(tx)
+			if err == nil && s.keys != uint64(keys) {
+				t.Errorf("%d keys by the state, %d by count", s.keys, keys)
+			}
+			return err
+		}))
+		return keys
+	}
+	// Each debit starts a step when it is answered; the next one waits for it.
+	debits := func(n int) {
+		t.Helper()
+		for range n {
+			if _, err := l.Debit(t.Context(), "00000", 0, 10, day); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
+	const live = (n + 2) / 3
+	debits(2)
+	if got := known(); got != n {
+		t.Errorf("%d keys before any is old enough, want %d", got, n)
+	}
+	c.pass(PruneInterval + 2*KeepExpired)
+	debits(2)
+	if got := known(); got >= n || got <= live {
+		t.Errorf("%d keys after one or two of three steps, want fewer than %d and more than %d", got, n, live)
+	}
+	debits(2)
+	if got := known(); got != live {
+		t.Errorf("%d keys in the end, want %d", got, live)
+	}
+
+	// The rest at the next start, in one go.
 	must(t, l.Close())
-	start(t, path) // checks the count of keys
+	late := &clock{now: day.Add(2 * KeepExpired)}
+	l, err := Open(path, Options{Now: late.Now})
+	must(t, err)
+	defer l.Close()
+	if got := known(); got != 0 {
+		t.Errorf("%d keys after all have expired", got)
+	}
 }
 
 func TestFull(t *testing.T) {

@@ -146,6 +146,7 @@ func (l *Ledger) shut() error {
 // it has mapped stays so until the process ends.
 func (l *Ledger) abandon() {
 	if l.file != nil {
+		unlock(l.file)
 		l.file.Close()
 	}
 }

@@ -1,0 +1,89 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestReadConfigRefuses(t *testing.T) {
+	for _, tc := range []struct{ name, toml, want string }{
+		{"unknown key", "realm = \"a\"\ndatset = 1", "node.toml:2: unknown key \"datset\""},
+		{"unknown key of a dataset", "[[dataset]]\nname = \"a\"\npath = \"b\"", "node.toml:3: unknown key \"dataset.path\""},
+		{"syntax", "a = [", "node.toml:1:"},
+		{"size", "[limits.max]\nmemory = \"lots\"", "node.toml:2:"},
+		{"no size", "[limits.max]\nmemory = \"0\"", "node.toml:2:"},
+		{"time", "[limits.default]\n\ntime = \"1us\"", "node.toml:3:"},
+		{"peer", "[peers]\nallow = [\"bob\"]", "node.toml:2:"},
+		{"type", "listen = 7", "node.toml:1:"},
+		{"twice", "realm = \"a\"\nrealm = \"b\"", "node.toml:2:"},
+	} {
+		path := filepath.Join(t.TempDir(), "node.toml")
+		if err := os.WriteFile(path, []byte(tc.toml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadConfig(path)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want it to say %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	ok := Dataset{Name: "a", Dir: "x"}
+	for _, tc := range []struct {
+		name string
+		c    Config
+		want string
+	}{
+		{"zero", Config{}, ""},
+		{"dataset", Config{Datasets: []Dataset{ok}}, ""},
+		{"containment", Config{Containment: "some"}, "containment"},
+		{"realm is a peer id", Config{Realm: "12D3KooWBmAwcd4PJNJvfV89HwE48nwkRmAgo8Vy3uQEyNNHBox2"}, "realm"},
+		{"dataset twice", Config{Datasets: []Dataset{ok, ok}}, "dataset[1].name"},
+		{"dataset name", Config{Datasets: []Dataset{{Name: "../a", Dir: "x"}}}, "dataset[0].name"},
+		{"no dir", Config{Datasets: []Dataset{{Name: "a"}}}, "dataset[0].dir"},
+		{"runners", Config{Engine: Engine{Runners: -1}}, "runners"},
+	} {
+		err := tc.c.Validate()
+		if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+// The README's node.toml is one that a node accepts, but for its ellipses.
+func TestReadmeConfig(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, ok := strings.Cut(string(readme), "```toml\n")
+	block, _, end := strings.Cut(block, "```")
+	if !ok || !end {
+		t.Fatal("the README has no toml block")
+	}
+	block = strings.ReplaceAll(block, "12D3KooW…", "12D3KooWBmAwcd4PJNJvfV89HwE48nwkRmAgo8Vy3uQEyNNHBox2")
+	c, err := parseConfig([]byte(block))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Limits.Default.Memory != 256<<20 || time.Duration(c.Datasets[0].Limits.Time) != 2*time.Second || len(c.Peers.Allow) != 1 {
+		t.Errorf("read as %+v", c)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte("realm = \"a\"\n[[dataset]]\nname = \"a\"\ndir = \"b\"\n[dataset.limits]\ntime = \"1s\""))
+	f.Add([]byte("[limits.max]\nmemory = \"64MiB\"\n[peers]\nallow = []"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := parseConfig(b); err == nil {
+			c.Validate()
+		}
+	})
+}
