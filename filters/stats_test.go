@@ -124,6 +124,10 @@ func TestStatsAnswers(t *testing.T) {
 				`{"key":"y","count":1,"skipped":0,"sum":2,"mean":2,"min":2,"max":2}]}`,
 		},
 		{
+			name: "longest row", files: map[string]string{"a.csv": "v\n" + strings.Repeat("y", 1<<20-2) + "\r\n"}, args: "",
+			want: `{"column":null,"by":null,"rows":1,"groups":[{"key":null,"count":1}]}`,
+		},
+		{
 			name: "quotes", args: "--by|a, \"b\"|--column|v",
 			files: map[string]string{"a.csv": "\"a, \"\"b\"\"\",v\n\"x\"\"\",\"1\"\n\"two\r\nlines\",\"2\"\r\n\"\",3\n"},
 			want: `{"column":"v","by":"a, \"b\"","rows":3,"skipped":0,"groups":[` +
@@ -228,6 +232,7 @@ func TestStatsRefusals(t *testing.T) {
 		{"open quote", map[string]string{"a.csv": "a,b\n1,\"2\n3,4\n"}, "", "set/a.csv: row 1: a quoted cell does not end\n"},
 		{"open quote in the header", map[string]string{"a.csv": "\"a,b\n1,2"}, "", "set/a.csv: header: a quoted cell does not end\n"},
 		{"long row", map[string]string{"a.csv": "a\nx\n" + strings.Repeat("y", 1<<20) + "\n"}, "", "set/a.csv: row 2: longer than 1 MiB\n"},
+		{"long row with CRLF", map[string]string{"a.csv": "a\n" + strings.Repeat("y", 1<<20-1) + "\r\n"}, "", "set/a.csv: row 1: longer than 1 MiB\n"},
 		{"endless row", map[string]string{"a.csv": "a\nx\n" + strings.Repeat("y", 3<<20)}, "", "set/a.csv: row 2: longer than 1 MiB\n"},
 		{"endless quote", map[string]string{"a.csv": "a\n\"" + strings.Repeat("y\n", 3<<20)}, "", "set/a.csv: row 1: longer than 1 MiB\n"},
 		{"wide header", map[string]string{"a.csv": many}, "", "set/a.csv: header: more than 4096 columns\n"},

@@ -132,7 +132,7 @@ func (n *Node) Drain(ctx context.Context) {
 	n.service.draining.Store(true)
 	n.health.Shutdown()
 	n.log.InfoContext(ctx, "draining")
-	ctx, cancel := context.WithTimeout(ctx, n.longest+engine.DefaultCompileTime+5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, n.longest+4*engine.DefaultCompileTime)
 	defer cancel()
 	n.host.Drain(ctx)
 }

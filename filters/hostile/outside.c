@@ -29,7 +29,8 @@ static void try_open(const char *how, __wasi_fd_t dir, const char *path) {
 	for (size_t f = 0; f < 2; f++) {
 		for (size_t r = 0; r < 3; r++) {
 			__wasi_fd_t fd;
-			__wasi_errno_t err = __wasi_path_open(dir, __WASI_LOOKUPFLAGS_SYMLINK_FOLLOW, path, flags[f], rights[r], rights[r], 0, &fd);
+			__wasi_errno_t err =
+				__wasi_path_open(dir, __WASI_LOOKUPFLAGS_SYMLINK_FOLLOW, path, flags[f], rights[r], rights[r], 0, &fd);
 			if (err != 0) {
 				if (f == 0 && r == 0 && err != __WASI_ERRNO_BADF) fprintf(stderr, "refused %s: %s (errno %u)\n", how, path, err);
 				continue;

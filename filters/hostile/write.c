@@ -18,7 +18,8 @@ static void check(const char *what, __wasi_errno_t err) {
 	}
 }
 
-static __wasi_errno_t open_for(__wasi_fd_t dir, const char *path, __wasi_oflags_t how, __wasi_rights_t rights, __wasi_fdflags_t flags, __wasi_fd_t *fd) {
+static __wasi_errno_t open_for(__wasi_fd_t dir, const char *path, __wasi_oflags_t how, __wasi_rights_t rights,
+                               __wasi_fdflags_t flags, __wasi_fd_t *fd) {
 	return __wasi_path_open(dir, 0, path, how, rights, rights, flags, fd);
 }
 

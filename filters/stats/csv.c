@@ -195,7 +195,7 @@ again:
 			at -= buf[at - 1] == '\r';
 			r->end[n++] = (uint32_t)at;
 			if (n == 1 && at <= r->start) goto again; // a blank line
-			return finish(r, n, at + 1);
+			return finish(r, n, r->next);
 		} else {
 			return next_quoted(r);
 		}

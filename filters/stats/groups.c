@@ -28,7 +28,8 @@ static inline bool same(const char *padded, const char *key, size_t len) {
 static const char *keep(groups *g, const char *key, size_t len) {
 	size_t room = (len & ~(size_t)7) + 8;
 	g->key_bytes += len;
-	if (g->key_bytes > GROUPS_MAX_KEY_BYTES) liop_die("the keys of the groups are larger than %d MiB; choose another column for --by", GROUPS_MAX_KEY_BYTES >> 20);
+	if (g->key_bytes > GROUPS_MAX_KEY_BYTES)
+		liop_die("the keys of the groups are larger than %d MiB; choose another column for --by", GROUPS_MAX_KEY_BYTES >> 20);
 	if (room > g->keys_left) {
 		g->keys_left = room > KEY_BLOCK ? room : KEY_BLOCK;
 		g->keys = liop_alloc(g->keys_left);

@@ -67,10 +67,10 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	defer w.kill()
 	stop := context.AfterFunc(e.life, w.kill)
 	defer stop()
-	w.sock.SetDeadline(time.Now().Add(e.maxTime))
+	w.sock.SetDeadline(time.Now().Add(compileWall * e.maxTime))
 
 	var done wire.Compiled
-	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: MaxArtifact}, wasm)
+	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: MaxArtifact, CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
 	if err == nil {
 		err = w.conn.Recv(&done)
 	}
@@ -90,7 +90,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 		// Too slow, too large, or the compiler died of it: the module's doing.
 		e.log.Warn("compiler ended without a result", "error", err, "stderr", w.lastWords())
 		return nil, &fault.Error{Code: fault.LimitCompile, Rule: "compile", Owner: fault.Node,
-			Message: fmt.Sprintf("compiling the module takes more time or memory than allowed (%s)", e.maxTime),
+			Message: fmt.Sprintf("compiling the module takes more time or memory than allowed (%s of CPU time)", e.maxTime),
 			Hint:    "use smaller functions with fewer locals and less nesting"}
 	}
 	return artifact, nil

@@ -31,8 +31,12 @@ const (
 	// is killed. Guest code stops at the deadline; only a long host call (the
 	// filling of much memory) needs this.
 	Grace = 100 * time.Millisecond
-	// DefaultCompileTime bounds one compilation. A 2.8 MB Go module takes 2 s.
+	// DefaultCompileTime bounds one compilation, in CPU time, so that an honest
+	// module is not refused because the machine is busy. A 3.4 MB Go module
+	// takes 2 s.
 	DefaultCompileTime = 10 * time.Second
+	// compileWall bounds it by the clock, in multiples of that.
+	compileWall = 3
 	// MaxArtifact bounds the native code of one module, in bytes.
 	MaxArtifact = 64 << 20
 	// DefaultCacheBytes is how much compiled code is kept on disk.
@@ -99,7 +103,8 @@ type Config struct {
 	Blank      int    // default DefaultBlank; -1 for none
 	Reuse      int    // default DefaultReuse; 1 for a new process each run
 	Idle       time.Duration
-	// CompileTime bounds one compilation; default DefaultCompileTime.
+	// CompileTime bounds one compilation, in whole seconds of CPU time, and by
+	// the clock to three times that; default DefaultCompileTime.
 	CompileTime time.Duration
 	Log         *slog.Logger
 }
@@ -138,7 +143,7 @@ type Engine struct {
 	pool      *pool
 	compiles  singleflight.Group
 	compilers chan struct{} // slots: compilers that run at the same time
-	maxTime   time.Duration // of one compilation
+	maxTime   time.Duration // CPU time of one compilation
 	life      context.Context
 	end       context.CancelFunc
 	closing   sync.Once

@@ -142,7 +142,7 @@ func TestOpenDamaged(t *testing.T) {
 func TestOpenWithOneWrongByte(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	good := sample(t, path)
-	step := 11
+	step := 31
 	if testing.Short() {
 		step = 101
 	}

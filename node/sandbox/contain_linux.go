@@ -32,11 +32,15 @@ func contain(c containment) (*wire.Containment, error) {
 		return nil, fmt.Errorf("clear dumpable: %w", err)
 	}
 
+	if c.cpu == 0 {
+		c.cpu = unix.RLIM_INFINITY
+	}
 	for _, l := range []struct {
 		name string
 		res  int
 		max  uint64
 	}{
+		{"cpu", unix.RLIMIT_CPU, c.cpu},
 		{"core", unix.RLIMIT_CORE, 0},
 		{"fsize", unix.RLIMIT_FSIZE, 0},
 		{"nofile", unix.RLIMIT_NOFILE, openFiles},

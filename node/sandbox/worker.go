@@ -43,7 +43,7 @@ func compiler(c *wire.Conn) error {
 	if err := c.Recv(&req); err != nil {
 		return err
 	}
-	contained, err := contain(containment{memory: compileMemory})
+	contained, err := contain(containment{memory: compileMemory, cpu: req.CpuSeconds})
 	if err != nil {
 		return err
 	}

@@ -92,8 +92,10 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 type Compile struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	MaxArtifactBytes uint64                 `protobuf:"varint,1,opt,name=max_artifact_bytes,json=maxArtifactBytes,proto3" json:"max_artifact_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The process is killed when it has used this much CPU time.
+	CpuSeconds    uint64 `protobuf:"varint,2,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Compile) Reset() {
@@ -129,6 +131,13 @@ func (*Compile) Descriptor() ([]byte, []int) {
 func (x *Compile) GetMaxArtifactBytes() uint64 {
 	if x != nil {
 		return x.MaxArtifactBytes
+	}
+	return 0
+}
+
+func (x *Compile) GetCpuSeconds() uint64 {
+	if x != nil {
+		return x.CpuSeconds
 	}
 	return 0
 }
@@ -586,9 +595,11 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x11liop.sandbox.wire\"7\n" +
+	"wire.proto\x12\x11liop.sandbox.wire\"X\n" +
 	"\aCompile\x12,\n" +
-	"\x12max_artifact_bytes\x18\x01 \x01(\x04R\x10maxArtifactBytes\"v\n" +
+	"\x12max_artifact_bytes\x18\x01 \x01(\x04R\x10maxArtifactBytes\x12\x1f\n" +
+	"\vcpu_seconds\x18\x02 \x01(\x04R\n" +
+	"cpuSeconds\"v\n" +
 	"\bCompiled\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12@\n" +
