@@ -80,3 +80,26 @@ func TestRunnerHasNothing(t *testing.T) {
 		}
 	}
 }
+
+// Every thread of a runner has less weight than the node's.
+func TestRunnerYieldsToTheNode(t *testing.T) {
+	e := newTest(t, Config{})
+	canary(t, e)
+	e.pool.mu.Lock()
+	pid := e.pool.idle[0].cmd.Process.Pid
+	e.pool.mu.Unlock()
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatal(threads, err)
+	}
+	for _, th := range threads {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", pid, th.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		if nice := strings.Fields(after)[16]; nice != fmt.Sprint(guestNice) { // field 19 of stat, proc(5)
+			t.Errorf("thread %s has nice %s", th.Name(), nice)
+		}
+	}
+}

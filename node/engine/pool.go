@@ -243,9 +243,10 @@ func (p *pool) sweep() {
 	}
 }
 
-// bindTime bounds the lock-down and the loading of a compiled module, which
-// take milliseconds.
-const bindTime = 10 * time.Second
+// bindTime bounds the lock-down and the loading of a compiled module. They take
+// milliseconds, but each thread of the worker must get its turn on the CPU for
+// landlock, so on an overloaded machine they can take seconds.
+const bindTime = 30 * time.Second
 
 // badArtifact means that a runner could not load the compiled module.
 type badArtifact struct{ msg string }
@@ -277,6 +278,9 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 		return &badArtifact{bound.Message}
 	}
 	r.containment = bound.Containment
+	if err := lowerPriority(r.cmd.Process.Pid); err != nil {
+		r.log.WarnContext(ctx, "lower a runner's priority", "error", err)
+	}
 	return nil
 }
 

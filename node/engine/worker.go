@@ -27,18 +27,19 @@ type worker struct {
 	said *capped
 }
 
-// kill ends the process and returns when it is reaped. It may be called often.
+// kill ends the process. It does not wait until it is reaped: the spawner does
+// that. It may be called often.
 func (w *worker) kill() {
 	w.once.Do(func() {
 		w.sock.Close()
 		w.cmd.Process.Kill()
 	})
-	<-w.done
 }
 
-// lastWords is what the process wrote to its stderr; call it after kill.
+// lastWords kills the process and gives what it wrote to its stderr.
 func (w *worker) lastWords() string {
 	w.kill()
+	<-w.done
 	return w.said.b.String()
 }
 
@@ -50,6 +51,7 @@ type spawner struct {
 	reqs chan spawnReq
 	quit chan struct{}
 	done chan struct{}
+	live sync.WaitGroup // workers that are not reaped
 }
 
 type spawnReq struct {
@@ -74,10 +76,12 @@ func newSpawner() *spawner {
 	return s
 }
 
-// close ends the spawner; every worker it started dies with its thread.
+// close ends the spawner, and with its thread every worker that was not killed
+// before; it returns when all are reaped.
 func (s *spawner) close() {
 	close(s.quit)
 	<-s.done
+	s.live.Wait()
 }
 
 // start runs this binary again as the worker of that name.
@@ -114,10 +118,10 @@ func (s *spawner) start(name string) (*worker, error) {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	w := &worker{cmd: cmd, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
-	go func() {
+	s.live.Go(func() {
 		cmd.Wait()
 		close(w.done)
-	}()
+	})
 	return w, nil
 }
 
