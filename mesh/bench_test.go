@@ -65,7 +65,7 @@ func BenchmarkColdDial(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if err := negotiate(b, c); err != nil {
+				if _, err := liopv1.NewLogicMeshClient(c.Lane(Control)).NegotiateIntent(context.Background(), &liopv1.IntentRequest{}); err != nil {
 					b.Fatal(err)
 				}
 				b.StopTimer()

@@ -201,6 +201,49 @@ func TestRedialAfterCut(t *testing.T) {
 	})
 }
 
+// libp2p remembers failed addresses for five seconds and more. Someone who dials
+// again has started the node in between.
+func TestDialAgainAfterFailure(t *testing.T) {
+	key := newKey(t)
+	node := newHost(t, Config{Key: key, Listen: []string{transports["tcp"]}})
+	addr, at := node.Addrs()[0], node.swarm.ListenAddresses()[0].String()
+	node.Close()
+	agent := newHost(t, Config{})
+	_, err := agent.Dial(testContext(t), addr)
+	wantFault(t, err, fault.Error{Code: fault.Unreachable, Message: "nothing answers"})
+	node = newHost(t, Config{Key: key, Listen: []string{at}})
+	serve(t, node, Control, ServeOptions{}, logicMesh{})
+	if err := negotiate(t, dial(t, agent, addr)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGater(t *testing.T) {
+	secp, _, err := crypto.GenerateSecp256k1Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	friend, stranger, other := idOf(t, newKey(t)), idOf(t, newKey(t)), idOf(t, secp)
+	g := gater{admit: func(p peer.ID) bool { return p != stranger }}
+	for _, c := range []struct {
+		name              string
+		peer              peer.ID
+		dial, in, outward bool
+	}{
+		{"friend", friend, true, true, true},
+		{"stranger", stranger, false, false, true}, // outward: asked at the dial
+		{"friend with another kind of key", other, false, false, false},
+		{"garbage", "garbage", false, false, false},
+	} {
+		dial := g.InterceptPeerDial(c.peer)
+		in := g.InterceptSecured(network.DirInbound, c.peer, nil)
+		outward := g.InterceptSecured(network.DirOutbound, c.peer, nil)
+		if dial != c.dial || in != c.in || outward != c.outward {
+			t.Errorf("%s: dial %v, in %v, outward %v; want %v, %v, %v", c.name, dial, in, outward, c.dial, c.in, c.outward)
+		}
+	}
+}
+
 func TestOnlyEd25519(t *testing.T) {
 	eachTransport(t, func(t *testing.T, listen string) {
 		node := newHost(t, Config{Listen: []string{listen}})

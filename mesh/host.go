@@ -92,11 +92,11 @@ type Host struct {
 	admit func(peer.ID) bool
 	log   *slog.Logger
 
-	mu       sync.Mutex // guards what follows; never held while calling out
-	lanes    map[Lane]*server
-	refuser  *server // answers lanes while draining; nil before
-	dialed   map[*Conn]struct{}
-	closed   bool
+	mu      sync.Mutex // guards what follows; never held while calling out
+	lanes   map[Lane]*server
+	refuser *server // answers lanes while draining; nil before
+	dialed  map[*Conn]struct{}
+	closed  bool
 
 	draining atomic.Bool // set with mu held
 	closing  sync.Once

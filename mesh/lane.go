@@ -100,11 +100,14 @@ func (c *laneConn) Read(b []byte) (int, error) {
 }
 
 func (c *laneConn) Write(b []byte) (int, error) {
+	if c.sent != nil { // before, so that who has the answer finds the request counted
+		c.sent.Add(uint64(len(b)))
+	}
 	c.writing.Add(1)
 	n, err := c.rw.Write(b)
 	c.writing.Add(-1)
-	if c.sent != nil {
-		c.sent.Add(uint64(n))
+	if c.sent != nil && n < len(b) {
+		c.sent.Add(-uint64(len(b) - n))
 	}
 	return n, err
 }

@@ -57,6 +57,12 @@ func TestCallerIsTheProvedPeer(t *testing.T) {
 				t.Fatalf("got %+v, want peer %s", a, agent.ID())
 			}
 		}
+		for _, h := range []*Host{node, agent} {
+			other := map[*Host]*Host{node: agent, agent: node}[h]
+			if !h.p2p.ConnManager().IsProtected(other.ID(), "") {
+				t.Error("a peer with open lanes is not protected from being dropped as idle")
+			}
+		}
 		if n := len(node.swarm.ConnsToPeer(agent.ID())); n != 1 {
 			t.Fatalf("two lanes took %d connections", n)
 		}
@@ -252,9 +258,14 @@ func openLane(t *testing.T, from, to *Host, lane Lane) (network.Stream, error) {
 	return s, multistream.SelectProtoOrFail(protocol.ID(lane), s)
 }
 
+// mustOpenLane also waits for the server's first byte: it takes streams in any
+// order.
 func mustOpenLane(t *testing.T, from, to *Host, lane Lane) network.Stream {
 	t.Helper()
 	s, err := openLane(t, from, to, lane)
+	if err == nil {
+		_, err = s.Read(make([]byte, 1))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -372,6 +383,19 @@ func TestDrain(t *testing.T) {
 			t.Fatalf("draining again: %v", err)
 		}
 	})
+}
+
+// A lane that has not heard of the drain yet takes no calls either.
+func TestDrainingLaneRefuses(t *testing.T) {
+	node := newHost(t, Config{Listen: []string{transports["quic"]}})
+	serve(t, node, Control, ServeOptions{}, logicMesh{})
+	c := dial(t, newHost(t, Config{}), node.Addrs()[0])
+	if err := negotiate(t, c); err != nil {
+		t.Fatal(err)
+	}
+	node.draining.Store(true)
+	wantFault(t, negotiate(t, c), fault.Error{Code: fault.Draining})
+	wantFault(t, execute(t, c, Control, &liopv1.LogicRequest{}), fault.Error{Code: fault.Draining})
 }
 
 func TestDrainCutsWhatDoesNotEnd(t *testing.T) {
