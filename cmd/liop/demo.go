@@ -243,10 +243,11 @@ func (d *demo) refusals(ctx context.Context) error {
 	for _, h := range []struct {
 		module, what string
 		want         fault.Code
+		note         string
 	}{
-		{"loop", "an endless loop", fault.LimitTime},
-		{"memory-bomb", "a memory bomb", fault.LimitMemory},
-		{"outside", "a read outside the grant", fault.ModuleFailed},
+		{"loop", "an endless loop", fault.LimitTime, ""},
+		{"memory-bomb", "a memory bomb", fault.LimitMemory, ""},
+		{"outside", "a read outside the grant", fault.ModuleFailed, " (13: every path was refused)"},
 	} {
 		wasm, _ := filters.Hostile(h.module)
 		start := time.Now()
@@ -255,7 +256,7 @@ func (d *demo) refusals(ctx context.Context) error {
 		if !ok || f.Code != h.want {
 			return fmt.Errorf("%s was not refused as it should be: %v", h.what, err)
 		}
-		d.say("           %-25s stopped after %4d ms: %s", h.what, time.Since(start).Milliseconds(), f.Message)
+		d.say("           %-25s stopped after %4d ms: %s%s", h.what, time.Since(start).Milliseconds(), f.Message, h.note)
 	}
 	// The node is as well as before.
 	wasm, _ := filters.Ready("stats")
