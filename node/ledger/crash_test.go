@@ -102,6 +102,17 @@ func sample(t *testing.T, path string) []byte {
 	return b
 }
 
+// clearCounts sets the number of elements of each leaf page to 0.
+func clearCounts(b []byte) []byte {
+	const flagsAt, countAt, leaf = 8, 10, 2 // of bbolt's page header
+	for page := 2 * os.Getpagesize(); page < len(b); page += os.Getpagesize() {
+		if b[page+flagsAt] == leaf {
+			b[page+countAt], b[page+countAt+1] = 0, 0
+		}
+	}
+	return b
+}
+
 func TestOpenDamaged(t *testing.T) {
 	for _, c := range []struct {
 		about string
@@ -113,6 +124,7 @@ func TestOpenDamaged(t *testing.T) {
 		{"cut after the meta pages", func(b []byte) []byte { return b[:2*os.Getpagesize()] }},
 		{"cut after the third page", func(b []byte) []byte { return b[:3*os.Getpagesize()] }},
 		{"zeros after the meta pages", func(b []byte) []byte { clear(b[2*os.Getpagesize():]); return b }},
+		{"no buckets", func(b []byte) []byte { return clearCounts(b) }},
 		{"ones after the meta pages", func(b []byte) []byte {
 			for i := range b[2*os.Getpagesize():] {
 				b[2*os.Getpagesize()+i] = 0xff
@@ -136,37 +148,61 @@ func TestOpenDamaged(t *testing.T) {
 	}
 }
 
-// One wrong byte anywhere is an error, or changes nothing, or, in one of the two
-// meta pages, brings back the state before the last transaction, as after a
-// power failure. It never ends the process.
-func TestOpenWithOneWrongByte(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ledger.db")
-	good := sample(t, path)
-	step := 31
-	if testing.Short() {
-		step = 101
-	}
-	refused := 0
-	for i := 0; i < len(good); i += step {
-		bad := append([]byte(nil), good...)
-		bad[i] ^= 1 << (i % 8)
-		must(t, os.WriteFile(path, bad, 0o600))
-		l, err := Open(path, Options{})
-		if err != nil {
-			if refused++; !strings.Contains(err.Error(), path) {
-				t.Errorf("byte %d: the error does not name the file: %v", i, err)
+// One wrong bit is an error, or changes nothing, or, in one of the two meta
+// pages, brings back the state before the last transaction, as after a power
+// failure. Where a page begins, most bits are tried.
+func TestOneWrongBit(t *testing.T) {
+	for _, c := range []struct {
+		about   string
+		keys    int
+		atStart int // of a page, one of so many bits is tried
+		within  int
+	}{
+		{"one leaf", 0, 7, 499},
+		{"many leaves", 600, 31, 2003},
+	} {
+		t.Run(c.about, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ledger.db")
+			l, _ := start(t, path)
+			fill(t, l, c.keys, func(int) record { return record{used: 1, expires: day.Unix()} })
+			must(t, l.Close())
+			good := sample(t, path)
+			page := os.Getpagesize()
+			refused := 0
+			for bit := range 8 * len(good) {
+				i, step := bit/8, c.within
+				if i%page < 64 {
+					step = c.atStart
+				}
+				if bit%step != 0 {
+					continue
+				}
+				bad := append([]byte(nil), good...)
+				bad[i] ^= 1 << (bit % 8)
+				must(t, os.WriteFile(path, bad, 0o600))
+				l, err := Open(path, Options{})
+				if err != nil {
+					if refused++; !strings.Contains(err.Error(), path) {
+						t.Errorf("bit %d: the error does not name the file: %v", bit, err)
+					}
+					continue
+				}
+				n, err := l.Used("a")
+				if err != nil || n != 2 && !(i < 2*page && n == 1) {
+					t.Errorf("bit %d, byte %d of page %d: %d are used (%v)", bit, i%page, i/page, n, err)
+				}
+				if c.keys == 0 { // a debit is made or refused, and ends
+					left, err := l.Debit(t.Context(), "a", 1, 10, day)
+					if err == nil && left != 10-n-1 {
+						t.Errorf("bit %d: %d are left", bit, left)
+					}
+				}
+				must(t, l.Close())
 			}
-			continue
-		}
-		n, err := l.Used("a")
-		if least := uint64(2); err == nil && n != least && !(i < 2*os.Getpagesize() && n == least-1) {
-			t.Errorf("byte %d: %d are used", i, n)
-		}
-		l.Debit(t.Context(), "b", 1, 1, day) // whatever comes of it
-		must(t, l.Close())
-	}
-	if refused == 0 {
-		t.Error("no wrong byte was noticed")
+			if refused < 20 {
+				t.Errorf("%d wrong bits were noticed", refused)
+			}
+		})
 	}
 }
 

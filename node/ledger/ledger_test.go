@@ -74,6 +74,23 @@ func used(t testing.TB, l *Ledger, key string) uint64 {
 	return n
 }
 
+// fill writes n records in one transaction, with the keys "00000", "00001" …
+func fill(t *testing.T, l *Ledger, n int, of func(i int) record) {
+	t.Helper()
+	must(t, l.update(func(tx *bbolt.Tx, s *state) error {
+		for i := range n {
+			r, key := of(i), fmt.Appendf(nil, "%05d", i)
+			if err := tx.Bucket(usedBucket).Put(key, r.encode(key)); err != nil {
+				return err
+			}
+			s.keys++
+			s.used += r.used
+		}
+		s.changed = true
+		return nil
+	}))
+}
+
 func TestDebit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l, _ := start(t, path)
@@ -327,20 +344,12 @@ func TestPruneLarge(t *testing.T) {
 	const n = 2*pruneKeys + pruneKeys/2
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	l, c := start(t, path)
-	must(t, l.update(func(tx *bbolt.Tx, s *state) (bool, error) {
-		for i := range n {
-			r := record{used: 1, expires: epoch.Unix()}
-			if i%3 == 0 {
-				r.expires = day.Unix()
-			}
-			key := fmt.Appendf(nil, "%05d", i)
-			if err := tx.Bucket(usedBucket).Put(key, r.encode(key)); err != nil {
-				return false, err
-			}
+	fill(t, l, n, func(i int) record {
+		if i%3 == 0 {
+			return record{used: 1, expires: day.Unix()}
 		}
-		s.keys = n
-		return true, nil
-	}))
+		return record{used: 1, expires: epoch.Unix()}
+	})
 	known := func() (keys int) {
 		t.Helper()
 		must(t, l.db.View(func(tx *bbolt.Tx) error {
@@ -388,12 +397,34 @@ func TestPruneLarge(t *testing.T) {
 	}
 }
 
+// Debits are written also if they leave the sum over all records, which is
+// modulo 2^64, as it was.
+func TestSumComesRound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, _ := start(t, path)
+	var batch []*debit
+	for _, key := range []string{"a", "b"} {
+		if _, err := l.Debit(t.Context(), key, 1, 1, day); err != nil {
+			t.Fatal(err)
+		}
+		batch = append(batch, &debit{key: []byte(key), n: 1 << 63, max: math.MaxUint64, expires: day.Unix()})
+	}
+	l.commit(batch)
+	must(t, l.Close())
+	l, _ = start(t, path)
+	for i, key := range []string{"a", "b"} {
+		if n := used(t, l, key); batch[i].err != nil || n != 1<<63+1 {
+			t.Errorf("%s has used %d (%v)", key, n, batch[i].err)
+		}
+	}
+}
+
 func TestFull(t *testing.T) {
 	l, _ := start(t, filepath.Join(t.TempDir(), "ledger.db"))
 	if _, err := l.Debit(t.Context(), "old", 1, 2, day); err != nil {
 		t.Fatal(err)
 	}
-	must(t, l.update(func(_ *bbolt.Tx, s *state) (bool, error) { s.keys = MaxKeys; return true, nil }))
+	must(t, l.update(func(_ *bbolt.Tx, s *state) error { s.keys, s.changed = MaxKeys, true; return nil }))
 	if _, err := l.Debit(t.Context(), "new", 1, 2, day); !errors.Is(err, &fault.Error{Code: fault.Busy}) {
 		t.Errorf("a further key: %v", err)
 	}
@@ -416,7 +447,7 @@ func TestOpenTwice(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte("key"), record{used: 7, expires: -1}.encode([]byte("key")))
 	f.Add([]byte(""), []byte{})
-	f.Add([]byte("key"), make([]byte, recordBytes))
+	f.Add([]byte("key"), make([]byte, 20))
 	f.Fuzz(func(t *testing.T, key, b []byte) {
 		r, err := decodeRecord(key, b)
 		if err == nil && string(r.encode(key)) != string(b) {

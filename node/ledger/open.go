@@ -17,7 +17,9 @@ import (
 var errForeign = errors.New("the file is not a ledger of this version")
 
 // Open opens the ledger in the file path, or makes it with mode 0600, checks
-// every record, and drops those that have expired.
+// every record and the sizes of all pages, and drops records that have expired.
+// bbolt has no checksums on its pages: a wrong pointer between pages is noticed
+// as far as it makes records or pages missing, double or out of order.
 //
 // It fails if another process has the file open, after [LockTimeout]; if users
 // other than the owner can open the file (not checked on Windows); and if the
@@ -41,7 +43,6 @@ func open(path string, o Options, file openFile) (*Ledger, error) {
 		l.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout:      LockTimeout,
 			FreelistType: bbolt.FreelistMapType,
-			NoStatistics: true,
 			OpenFile: func(path string, flag int, mode fs.FileMode) (*os.File, error) {
 				f, err := file(path, flag, mode)
 				if err == nil {
@@ -65,32 +66,28 @@ func open(path string, o Options, file openFile) (*Ledger, error) {
 	return l, nil
 }
 
+// firstTx is the number of the transaction in which bbolt made a new file.
+// A later one without buckets is not new but damaged.
+const firstTx = 1
+
 // load prepares a new file, or reads every record of an old one.
 func (l *Ledger) load() error {
 	fresh := false
 	err := l.db.View(func(tx *bbolt.Tx) error {
-		if k, _ := tx.Cursor().First(); k == nil {
-			fresh = true
-			return nil
-		}
-		meta, used := tx.Bucket(metaBucket), tx.Bucket(usedBucket)
-		if meta == nil || used == nil || string(meta.Get(formatKey)) != string(format) {
-			return errForeign
-		}
-		s, err := getState(tx)
+		n, err := l.countPages(tx)
 		if err != nil {
 			return err
 		}
-		keys := uint64(0)
-		err = used.ForEach(func(k, v []byte) error {
-			keys++
-			_, err := decodeRecord(k, v)
-			return err
-		})
-		if err == nil && keys != s.keys {
-			err = fmt.Errorf("%w: it has %d keys of %d", errDamaged, keys, s.keys)
+		if k, _ := tx.Cursor().First(); k == nil && tx.ID() <= firstTx {
+			fresh = true
+			return nil
 		}
-		return err
+		if err := checkRecords(tx); err != nil {
+			return err
+		}
+		// After the records, because Stats does not survive a tree that
+		// the cursor of checkRecords cannot walk.
+		return n.agree(tx)
 	})
 	if err != nil {
 		return err

@@ -10,9 +10,11 @@ import (
 )
 
 // The file has two buckets: used has a record for each key, meta the format and
-// the state. Integers are big endian; times are seconds since the Unix epoch.
-// Records and state end with a CRC-32C of their key and the rest, because bbolt
-// has no checksums of data, and a flipped bit would be a gift of runs.
+// the state. Both are big-endian integers and a CRC-32C of their key and these;
+// times are in seconds since the Unix epoch. bbolt has no checksums of data, and
+// a flipped bit would be a gift of runs. The state has sums over all records,
+// because a wrong pointer in the file may lead to old pages, whose records are
+// whole.
 var (
 	usedBucket = []byte("used")
 	metaBucket = []byte("meta")
@@ -24,7 +26,7 @@ var (
 	errDamaged = errors.New("the file is damaged")
 )
 
-// record is what one key has used. Both it and state are two integers.
+// record is what one key has used.
 type record struct {
 	used    uint64
 	expires int64
@@ -33,11 +35,14 @@ type record struct {
 // state is about all keys together.
 type state struct {
 	keys uint64 // how many there are
+	used uint64 // what they have used, modulo 2^64
 
 	// horizon is the latest expiry among all keys that were ever deleted. A
 	// grant that expires no later may have been forgotten, so it is refused,
 	// whatever the clock says by then.
 	horizon int64
+
+	changed bool // not in the file: something is to be written
 }
 
 // get is key's record, and whether there is one.
@@ -50,42 +55,47 @@ func get(used *bbolt.Bucket, key []byte) (r record, ok bool, err error) {
 	return r, true, err
 }
 
-func (r record) encode(key []byte) []byte { return encode(key, r.used, r.expires) }
+func (r record) encode(key []byte) []byte { return encode(key, r.used, uint64(r.expires)) }
 
-func decodeRecord(key, b []byte) (record, error) {
-	used, expires, err := decode(key, b)
-	return record{used, expires}, err
+func decodeRecord(key, b []byte) (r record, err error) {
+	var expires uint64
+	err = decode(key, b, &r.used, &expires)
+	r.expires = int64(expires)
+	return r, err
 }
 
-func getState(tx *bbolt.Tx) (state, error) {
-	keys, horizon, err := decode(stateKey, tx.Bucket(metaBucket).Get(stateKey))
-	return state{keys, horizon}, err
+func getState(tx *bbolt.Tx) (s state, err error) {
+	var horizon uint64
+	err = decode(stateKey, tx.Bucket(metaBucket).Get(stateKey), &s.keys, &s.used, &horizon)
+	s.horizon = int64(horizon)
+	return s, err
 }
 
 func (s state) put(tx *bbolt.Tx) error {
-	return tx.Bucket(metaBucket).Put(stateKey, encode(stateKey, s.keys, s.horizon))
+	return tx.Bucket(metaBucket).Put(stateKey, encode(stateKey, s.keys, s.used, uint64(s.horizon)))
 }
 
 // noHorizon is before every expiry.
 const noHorizon = math.MinInt64
 
-const (
-	sumAt       = 8 + 8
-	recordBytes = sumAt + 4
-)
-
-func encode(key []byte, n uint64, t int64) []byte {
-	b := make([]byte, 0, recordBytes)
-	b = binary.BigEndian.AppendUint64(b, n)
-	b = binary.BigEndian.AppendUint64(b, uint64(t))
+func encode(key []byte, values ...uint64) []byte {
+	b := make([]byte, 0, 8*len(values)+4)
+	for _, v := range values {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
 	return binary.BigEndian.AppendUint32(b, checksum(key, b))
 }
 
-func decode(key, b []byte) (n uint64, t int64, err error) {
-	if len(b) != recordBytes || binary.BigEndian.Uint32(b[sumAt:]) != checksum(key, b[:sumAt]) {
-		return 0, 0, errDamaged
+// decode is the inverse of encode. It sets nothing unless b is whole.
+func decode(key, b []byte, values ...*uint64) error {
+	n := 8 * len(values)
+	if len(b) != n+4 || binary.BigEndian.Uint32(b[n:]) != checksum(key, b[:n]) {
+		return errDamaged
 	}
-	return binary.BigEndian.Uint64(b), int64(binary.BigEndian.Uint64(b[8:])), nil
+	for i, v := range values {
+		*v = binary.BigEndian.Uint64(b[8*i:])
+	}
+	return nil
 }
 
 func checksum(key, b []byte) uint32 {

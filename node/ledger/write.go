@@ -45,15 +45,13 @@ func (l *Ledger) write() {
 func (l *Ledger) commit(batch []*debit) {
 	err := l.broken()
 	if err == nil {
-		err = l.update(func(tx *bbolt.Tx, s *state) (changed bool, err error) {
+		err = l.update(func(tx *bbolt.Tx, s *state) error {
 			for _, d := range batch {
-				wrote, err := d.apply(tx.Bucket(usedBucket), s)
-				if err != nil {
-					return false, err
+				if err := d.apply(tx.Bucket(usedBucket), s); err != nil {
+					return err
 				}
-				changed = changed || wrote
 			}
-			return changed, nil
+			return nil
 		})
 	}
 	if err == nil {
@@ -64,12 +62,12 @@ func (l *Ledger) commit(batch []*debit) {
 	}
 }
 
-// apply sets the outcome of a debit, and reports whether it wrote a record. An
+// apply sets the outcome of a debit, and writes its record if it is made. An
 // error is the file's, not the debit's.
-func (d *debit) apply(used *bbolt.Bucket, s *state) (wrote bool, err error) {
+func (d *debit) apply(used *bbolt.Bucket, s *state) error {
 	r, known, err := get(used, d.key)
 	if err != nil {
-		return false, err
+		return err
 	}
 	switch {
 	case d.expires <= s.horizon:
@@ -86,35 +84,32 @@ func (d *debit) apply(used *bbolt.Bucket, s *state) (wrote bool, err error) {
 			s.keys++
 		}
 		r.used += d.n
+		s.used += d.n
+		s.changed = true
 		r.expires = max(r.expires, d.expires)
 		d.left = d.max - r.used
-		return true, used.Put(d.key, r.encode(d.key))
+		return used.Put(d.key, r.encode(d.key))
 	}
-	return false, nil
+	return nil
 }
 
-// update runs f in one transaction, which is on disk when it returns. A
-// transaction that changes nothing is not written. After an error the ledger is
-// broken.
-func (l *Ledger) update(f func(tx *bbolt.Tx, s *state) (changed bool, err error)) error {
+// update runs f in one transaction, which is on disk when it returns. f keeps s
+// in step with what it does to records; if it does not mark it as changed,
+// nothing is written. After an error the ledger is broken.
+func (l *Ledger) update(f func(tx *bbolt.Tx, s *state) error) error {
 	err := guard(func() error {
 		return l.db.Update(func(tx *bbolt.Tx) error {
 			s, err := getState(tx)
 			if err != nil {
 				return err
 			}
-			before := s
-			changed, err := f(tx, &s)
-			if err != nil {
+			if err := f(tx, &s); err != nil {
 				return err
 			}
-			if s != before {
-				return s.put(tx)
-			}
-			if !changed {
+			if !s.changed {
 				return errNoChange
 			}
-			return nil
+			return s.put(tx)
 		})
 	})
 	if err == nil || errors.Is(err, errNoChange) {
@@ -141,7 +136,7 @@ func (l *Ledger) prune() {
 // KeepExpired before the search began.
 func (l *Ledger) pruneNext(n int) error {
 	until := l.pruned.Add(-KeepExpired).Unix()
-	return l.update(func(tx *bbolt.Tx, s *state) (changed bool, err error) {
+	return l.update(func(tx *bbolt.Tx, s *state) error {
 		used := tx.Bucket(usedBucket)
 		var dead [][]byte
 		c := used.Cursor()
@@ -150,21 +145,23 @@ func (l *Ledger) pruneNext(n int) error {
 			n--
 			r, err := decodeRecord(k, v)
 			if err != nil {
-				return false, err
+				return err
 			}
 			if r.expires < until {
 				dead = append(dead, bytes.Clone(k))
 				s.horizon = max(s.horizon, r.expires)
+				s.keys--
+				s.used -= r.used
+				s.changed = true
 			}
 		}
 		l.pruneAt = bytes.Clone(k) // nil at the end
 		for _, k := range dead {   // not in the loop above: deleting moves the cursor
 			if err := used.Delete(k); err != nil {
-				return false, err
+				return err
 			}
 		}
-		s.keys -= uint64(len(dead))
-		return len(dead) > 0, nil
+		return nil
 	})
 }
 
