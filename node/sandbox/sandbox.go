@@ -14,6 +14,7 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
@@ -22,15 +23,19 @@ import (
 // as one. Otherwise it does nothing. main, and TestMain of each test that runs
 // modules, must call it before anything else.
 func MaybeRun() {
-	var err error
+	var work func(*wire.Conn) error
 	switch os.Args[0] {
 	case wire.CompilerName:
-		err = compiler(socket())
+		work = compiler
 	case wire.RunnerName:
-		err = runner(socket())
+		work = runner
 	default:
 		return
 	}
+	// A worker does one thing at a time; idle Ps would only make the runtime
+	// wake threads to look for more.
+	runtime.GOMAXPROCS(1)
+	err := work(socket())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err) // the node keeps the first lines for its own log
 		os.Exit(1)

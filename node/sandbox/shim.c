@@ -1,17 +1,21 @@
 //go:build cgo
 
-// What the Go binding of Wasmtime does not expose: streams to memory, and host
-// functions in C that replace those of WASI which block, or tell too much.
+// What the Go binding of Wasmtime does not expose: stdin from memory, and host
+// functions in C that replace those of WASI which block, tell too much, or are
+// slow.
 //
 // The bundled headers cannot be named from another module, so the prototypes
 // are declared here. shim_test.go compiles this file against the real headers
 // (LIOP_CHECK_HEADERS), so that an upgrade which changes one is noticed.
 
 #include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 #include "shim.h"
@@ -51,8 +55,6 @@ _Static_assert(sizeof(wasm_byte_vec_t) == 16, "wasm_byte_vec_t");
 extern void wasm_byte_vec_new(wasm_byte_vec_t *, size_t, const char *);
 extern void wasm_byte_vec_delete(wasm_byte_vec_t *);
 extern void wasi_config_set_stdin_bytes(wasi_config_t *, wasm_byte_vec_t *); // takes ownership
-extern void wasi_config_set_stdout_custom(wasi_config_t *, ptrdiff_t (*)(void *, const unsigned char *, size_t), void *, void (*)(void *));
-extern void wasi_config_set_stderr_custom(wasi_config_t *, ptrdiff_t (*)(void *, const unsigned char *, size_t), void *, void (*)(void *));
 extern wasm_valtype_t *wasm_valtype_new(wasm_valkind_t);
 extern void wasm_valtype_vec_new(wasm_valtype_vec_t *, size_t, wasm_valtype_t *const[]);
 extern wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *, wasm_valtype_vec_t *);
@@ -67,48 +69,7 @@ extern wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
 extern uint8_t *wasmtime_memory_data(const wasmtime_context_t *, const wasmtime_memory_t *);
 extern size_t wasmtime_memory_data_size(const wasmtime_context_t *, const wasmtime_memory_t *);
 
-// ---- streams ----
-
-liop_buf *liop_buf_new(size_t cap, void *stop) {
-	liop_buf *b = calloc(1, sizeof *b);
-	if (b) {
-		b->cap = cap;
-		b->stop = stop;
-	}
-	return b;
-}
-
-void liop_buf_free(liop_buf *b) {
-	free(b->p);
-	free(b);
-}
-
-// A positive result is the number of bytes taken, a negative one an OS error.
-static ptrdiff_t take(void *data, const unsigned char *p, size_t n) {
-	liop_buf *b = data;
-	size_t room = b->cap - b->len, want = n;
-	if (n > room) {
-		if (!b->over && b->stop) wasmtime_engine_increment_epoch(b->stop); // guests ignore failed writes
-		b->over = 1;
-		n = room;
-	}
-	if (b->len + n > b->alloc) {
-		size_t a = b->alloc ? b->alloc * 2 : 4096;
-		while (a < b->len + n) a *= 2;
-		unsigned char *q = realloc(b->p, a);
-		if (!q) return -ENOMEM;
-		b->p = q;
-		b->alloc = a;
-	}
-	if (n) memcpy(b->p + b->len, p, n);
-	b->len += n;
-	if (!b->stop) return (ptrdiff_t)want;
-	if (n == 0 && want > 0) return -ENOSPC;
-	return (ptrdiff_t)n;
-}
-
-void liop_set_stdout(void *wasi, liop_buf *b) { wasi_config_set_stdout_custom(wasi, take, b, NULL); }
-void liop_set_stderr(void *wasi, liop_buf *b) { wasi_config_set_stderr_custom(wasi, take, b, NULL); }
+// ---- stdin ----
 
 void liop_set_stdin(void *wasi, const void *p, size_t n) {
 	wasm_byte_vec_t v;
@@ -119,11 +80,12 @@ void liop_set_stdin(void *wasi, const void *p, size_t n) {
 // ---- host functions ----
 
 // Error numbers of WASI preview 1.
-enum { WASI_OK = 0, WASI_EFAULT = 21, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOTSUP = 58 };
+enum { WASI_OK = 0, WASI_EBADF = 8, WASI_EFAULT = 21, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOMEM = 48, WASI_ENOSPC = 51, WASI_ENOTSUP = 58 };
 
 static const uint64_t tick_ns = 1000000;     // the guest's clock resolution: 1 ms
 static const uint32_t max_random = 64 << 10; // bytes a call; a larger one could not be interrupted
 static const uint32_t max_subscriptions = 64;
+static const uint32_t max_iovecs = 1024; // as IOV_MAX
 
 static uint64_t now_ns(clockid_t id) {
 	struct timespec t;
@@ -131,8 +93,63 @@ static uint64_t now_ns(clockid_t id) {
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-liop_host *liop_host_new(void) { return calloc(1, sizeof(liop_host)); }
-void liop_host_deadline(liop_host *h, uint64_t ns) { h->deadline_ns = now_ns(CLOCK_MONOTONIC) + ns; }
+// ---- the deadline ----
+//
+// An interval timer and a signal handler, not a timer of the Go runtime: that
+// would wake another thread at the start and end of each run, which costs more
+// than a short run itself. There is one engine, and one run at a time, in a
+// process.
+
+static liop_host *the_host;
+
+static void on_alarm(int sig) {
+	(void)sig;
+	// Late signals of a run that has ended find no deadline, or a later one.
+	uint64_t d = atomic_load(&the_host->deadline_ns);
+	if (d && now_ns(CLOCK_MONOTONIC) >= d) wasmtime_engine_increment_epoch(the_host->engine); // signal-safe
+}
+
+// liop_host_new may be called once in a process.
+liop_host *liop_host_new(void *engine) {
+	liop_host *h = calloc(1, sizeof *h);
+	if (!h) return NULL;
+	h->engine = engine;
+	the_host = h;
+	struct sigaction a;
+	memset(&a, 0, sizeof a);
+	a.sa_handler = on_alarm;
+	a.sa_flags = SA_ONSTACK | SA_RESTART; // the Go runtime's stacks are small
+	sigfillset(&a.sa_mask);
+	if (sigaction(SIGALRM, &a, NULL) != 0) {
+		free(h);
+		return NULL;
+	}
+	return h;
+}
+
+static int alarm_in(uint64_t ns) {
+	struct itimerval t;
+	memset(&t, 0, sizeof t);
+	// Rounded up: an alarm that is early would find its deadline not reached.
+	uint64_t us = ns / 1000 + 1;
+	t.it_value.tv_sec = (time_t)(us / 1000000);
+	t.it_value.tv_usec = (suseconds_t)(us % 1000000);
+	// Again, in case a clock disagrees with the timer.
+	t.it_interval.tv_usec = 1000;
+	return setitimer(ITIMER_REAL, &t, NULL);
+}
+
+int liop_deadline_set(liop_host *h, uint64_t ns) {
+	atomic_store(&h->deadline_ns, now_ns(CLOCK_MONOTONIC) + ns);
+	return alarm_in(ns);
+}
+
+void liop_deadline_clear(liop_host *h) {
+	atomic_store(&h->deadline_ns, 0);
+	struct itimerval none;
+	memset(&none, 0, sizeof none);
+	setitimer(ITIMER_REAL, &none, NULL);
+}
 
 // guest returns the n bytes at ptr in the caller's memory, or NULL.
 static uint8_t *guest(wasmtime_caller_t *c, uint32_t ptr, uint64_t n) {
@@ -197,6 +214,84 @@ static wasm_trap_t *random_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw
 	return NULL;
 }
 
+// take appends to b what has room in it and says how much that was.
+static size_t take(liop_buf *b, const uint8_t *p, size_t n, uint16_t *err) {
+	size_t room = b->cap - b->len;
+	if (n > room) {
+		b->over = 1;
+		n = room;
+	}
+	if (b->len + n > b->alloc) {
+		size_t a = b->alloc ? b->alloc * 2 : 4096;
+		while (a < b->len + n) a *= 2;
+		unsigned char *q = realloc(b->p, a);
+		if (!q) {
+			*err = WASI_ENOMEM;
+			return 0;
+		}
+		b->p = q;
+		b->alloc = a;
+	}
+	if (n) memcpy(b->p + b->len, p, n);
+	b->len += n;
+	return n;
+}
+
+// fd_write(fd, iovs, iovs_len, nwritten) writes to stdout and stderr, and to
+// nothing else: no file here can be written to. The engine's own hands each
+// write to another thread and waits for it.
+//
+// A guest that writes past the end of stdout is interrupted, for many ignore
+// a failed write; what is past the end of stderr is forgotten.
+static wasm_trap_t *fd_write(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t argc) {
+	(void)argc;
+	liop_host *h = env;
+	uint32_t fd = (uint32_t)v[0].i32, iovs = (uint32_t)v[1].i32, n = (uint32_t)v[2].i32, out = (uint32_t)v[3].i32;
+	if (fd != 1 && fd != 2) { v[0].i32 = WASI_EBADF; return NULL; }
+	if (n > max_iovecs) { v[0].i32 = WASI_EINVAL; return NULL; }
+	const uint8_t *vec = guest(c, iovs, (uint64_t)n * 8);
+	uint8_t *count = guest(c, out, 4);
+	if (!vec || !count) { v[0].i32 = WASI_EFAULT; return NULL; }
+	liop_buf *b = fd == 1 ? &h->out : &h->err;
+	uint32_t total = 0;
+	uint16_t err = WASI_OK;
+	for (uint32_t i = 0; i < n && err == WASI_OK; i++) {
+		uint32_t ptr, len;
+		memcpy(&ptr, vec + i * 8, 4);
+		memcpy(&len, vec + i * 8 + 4, 4);
+		const uint8_t *p = guest(c, ptr, len);
+		if (!p || len > UINT32_MAX - total) {
+			err = WASI_EFAULT;
+			break;
+		}
+		uint32_t took = (uint32_t)take(b, p, len, &err);
+		if (fd == 2 && err == WASI_OK) took = len;
+		total += took;
+		if (took < len && err == WASI_OK) err = WASI_ENOSPC;
+	}
+	if (fd == 1 && b->over) wasmtime_engine_increment_epoch(h->engine);
+	if (total > 0) err = WASI_OK; // a short write
+	memcpy(count, &total, 4);
+	v[0].i32 = err;
+	return NULL;
+}
+
+// liop_streams_reset empties stdout and stderr for the next run.
+void liop_streams_reset(liop_host *h, size_t out_cap, size_t err_cap) {
+	liop_buf *bs[2] = {&h->out, &h->err};
+	size_t caps[2] = {out_cap, err_cap};
+	for (int i = 0; i < 2; i++) {
+		if (bs[i]->alloc > 1 << 20) { // a rare large answer does not stay
+			free(bs[i]->p);
+			bs[i]->p = NULL;
+			bs[i]->alloc = 0;
+		}
+		bs[i]->len = 0;
+		bs[i]->cap = caps[i];
+		bs[i]->over = 0;
+	}
+}
+
 // poll_oneoff(in, out, nsubscriptions, nevents): clocks wait, but not past the
 // run's deadline; files are always ready. Layouts: WASI preview 1, subscription
 // (48 bytes) and event (32 bytes).
@@ -251,7 +346,7 @@ static wasm_trap_t *poll_oneoff(void *env, wasmtime_caller_t *c, wasmtime_val_ra
 		}
 	}
 	if (k == 0) {
-		uint64_t now = now_ns(CLOCK_MONOTONIC), left = h->deadline_ns > now ? h->deadline_ns - now : 0;
+		uint64_t now = now_ns(CLOCK_MONOTONIC), end = atomic_load(&h->deadline_ns), left = end > now ? end - now : 0;
 		bool late = wait > left;
 		uint64_t ns = late ? left : wait;
 		struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
@@ -293,6 +388,7 @@ static const char *define(wasmtime_linker_t *l, liop_host *h, const char *name, 
 const char *liop_define_host(void *linker, liop_host *h) {
 	const char *e;
 	if ((e = define(linker, h, "poll_oneoff", "iiii", poll_oneoff))) return e;
+	if ((e = define(linker, h, "fd_write", "iiii", fd_write))) return e;
 	if ((e = define(linker, h, "random_get", "ii", random_get))) return e;
 	if ((e = define(linker, h, "clock_time_get", "iIi", clock_time_get))) return e;
 	return define(linker, h, "clock_res_get", "ii", clock_res_get);

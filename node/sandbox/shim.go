@@ -6,41 +6,13 @@ package sandbox
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unsafe"
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v39" // brings the link flags too
 )
-
-// stream collects what a guest writes, up to a hard cap. It must be freed
-// after the store that writes to it is closed, not before.
-type stream struct{ b *C.liop_buf }
-
-// newStream makes a stream of at most limit bytes. A guest that writes more is
-// interrupted by the epoch of stop; without one, the rest is forgotten.
-func newStream(limit int, stop *wasmtime.Engine) stream {
-	var engine unsafe.Pointer
-	if stop != nil {
-		engine = enginePtr(stop)
-	}
-	b := C.liop_buf_new(C.size_t(limit), engine)
-	if b == nil {
-		panic("out of memory")
-	}
-	return stream{b}
-}
-
-// bytes is the stream's content without a copy, valid until free; never nil.
-func (s stream) bytes() []byte {
-	if s.b.len == 0 {
-		return []byte{}
-	}
-	return unsafe.Slice((*byte)(unsafe.Pointer(s.b.p)), int(s.b.len))
-}
-
-func (s stream) over() bool { return s.b.over != 0 }
-func (s stream) free()      { C.liop_buf_free(s.b) }
 
 // deadlineTrap is the message of the trap by which poll_oneoff ends a guest.
 const deadlineTrap = C.LIOP_DEADLINE
@@ -51,10 +23,7 @@ func wasiPtr(c *wasmtime.WasiConfig) unsafe.Pointer { return *(*unsafe.Pointer)(
 func enginePtr(e *wasmtime.Engine) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(e)) }
 func linkerPtr(l *wasmtime.Linker) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(l)) }
 
-// These come before Store.SetWasi, which consumes the WasiConfig.
-func setStdout(c *wasmtime.WasiConfig, s stream) { C.liop_set_stdout(wasiPtr(c), s.b) }
-func setStderr(c *wasmtime.WasiConfig, s stream) { C.liop_set_stderr(wasiPtr(c), s.b) }
-
+// setStdin comes before Store.SetWasi, which consumes the WasiConfig.
 func setStdin(c *wasmtime.WasiConfig, p []byte) {
 	if len(p) == 0 {
 		p = make([]byte, 0, 1) // the C API wants a pointer even for nothing
@@ -62,14 +31,50 @@ func setStdin(c *wasmtime.WasiConfig, p []byte) {
 	C.liop_set_stdin(wasiPtr(c), unsafe.Pointer(unsafe.SliceData(p)), C.size_t(len(p)))
 }
 
-// host is what the shadowed WASI functions know: the run's deadline.
+// host is what the shadowed WASI functions know: where the guest's output goes,
+// and the alarm that ends a run at its deadline. There is one in a process.
 type host struct{ h *C.liop_host }
 
-func newHost() host { return host{C.liop_host_new()} }
+func newHost(e *wasmtime.Engine) (host, error) {
+	h := C.liop_host_new(enginePtr(e))
+	if h == nil {
+		return host{}, errors.New("set up the alarm for deadlines")
+	}
+	return host{h}, nil
+}
 
-func (h host) setDeadline(d time.Duration) { C.liop_host_deadline(h.h, C.uint64_t(d.Nanoseconds())) }
+// setDeadline arranges that the engine's epoch moves after d, once a
+// millisecond from then on until clearDeadline.
+func (h host) setDeadline(d time.Duration) error {
+	if C.liop_deadline_set(h.h, C.uint64_t(d.Nanoseconds())) != 0 {
+		return errors.New("set the alarm for a deadline")
+	}
+	return nil
+}
 
-// define replaces the WASI functions that block or tell too much.
+// clearDeadline returns with no alarm on its way that could move the epoch.
+func (h host) clearDeadline() { C.liop_deadline_clear(h.h) }
+
+// resetStreams empties stdout and stderr. A guest that writes more than out
+// bytes is interrupted; what it writes past err bytes is forgotten.
+func (h host) resetStreams(out, err int) {
+	C.liop_streams_reset(h.h, C.size_t(out), C.size_t(err))
+}
+
+// stdout and stderr are what was written since the reset, without a copy, and
+// not nil; stdoutOver says that there was more.
+func (h host) stdout() []byte   { return content(&h.h.out) }
+func (h host) stderr() []byte   { return content(&h.h.err) }
+func (h host) stdoutOver() bool { return h.h.out.over != 0 }
+
+func content(b *C.liop_buf) []byte {
+	if b.len == 0 {
+		return []byte{}
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(b.p)), int(b.len))
+}
+
+// define replaces WASI functions that block, tell too much, or are slow.
 func (h host) define(l *wasmtime.Linker) error {
 	l.AllowShadowing(true)
 	if name := C.liop_define_host(linkerPtr(l), h.h); name != nil {

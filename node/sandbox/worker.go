@@ -81,7 +81,11 @@ type bound struct {
 // runner answers one Bind, then any number of Run until the socket closes.
 func runner(c *wire.Conn) error {
 	eng := newEngine() // before Bind, so that a blank runner is ready
-	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: newHost()}
+	host, err := newHost(eng)
+	if err != nil {
+		return err
+	}
+	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: host}
 	if err := b.linker.DefineWasi(); err != nil {
 		return fmt.Errorf("define WASI: %w", err)
 	}
@@ -138,28 +142,24 @@ func eofIsEnd(err error) error {
 
 // run executes the module once in a fresh store and sends what came of it.
 func (b *bound) run(c *wire.Conn, r *wire.Run, stdin []byte) error {
-	stdout := newStream(int(r.OutputBytes), b.eng)
-	defer stdout.free()
-	stderr := newStream(int(min(r.StderrBytes, wire.MaxStderr)), nil)
-	defer stderr.free()
-
-	ran, err := b.execute(r, stdin, stdout, stderr)
+	b.host.resetStreams(int(r.OutputBytes), int(min(r.StderrBytes, wire.MaxStderr)))
+	ran, err := b.execute(r, stdin)
 	if err != nil {
 		return err
 	}
-	ran.Stderr = stderr.bytes()
-	if stdout.over() {
+	ran.Stderr = b.host.stderr()
+	if b.host.stdoutOver() {
 		// It was interrupted for that, or ignored the failed write and "succeeded".
 		ran.Outcome, ran.Message = wire.Outcome_OUTPUT_LIMIT, ""
 	}
-	answer := stdout.bytes()
+	answer := b.host.stdout()
 	if ran.Outcome != wire.Outcome_EXITED || ran.ExitCode != 0 {
 		answer = []byte{}
 	}
 	return c.Send(ran, answer)
 }
 
-func (b *bound) execute(r *wire.Run, stdin []byte, stdout, stderr stream) (*wire.Ran, error) {
+func (b *bound) execute(r *wire.Run, stdin []byte) (*wire.Ran, error) {
 	st := wasmtime.NewStore(b.eng)
 	defer st.Close()
 	st.Limiter(int64(b.memory), maxTableElements, maxInstances, maxTables, maxMemories)
@@ -167,8 +167,6 @@ func (b *bound) execute(r *wire.Run, stdin []byte, stdout, stderr stream) (*wire
 	cfg := wasmtime.NewWasiConfig()
 	cfg.SetArgv(append([]string{"filter"}, r.Args...))
 	setStdin(cfg, stdin)
-	setStdout(cfg, stdout)
-	setStderr(cfg, stderr)
 	for _, m := range b.mounts {
 		if err := cfg.PreopenDir(m.Dir, "/data/"+m.Name, wasmtime.DIR_READ, wasmtime.FILE_READ); err != nil {
 			cfg.Close()
@@ -178,17 +176,12 @@ func (b *bound) execute(r *wire.Run, stdin []byte, stdout, stderr stream) (*wire
 	st.SetWasi(cfg)
 
 	// One run at a time in this process, so the engine-wide epoch is this run's
-	// own: it moves once, at the deadline.
-	wall := time.Duration(r.WallMs) * time.Millisecond
+	// own: it moves at the deadline, not before.
 	st.SetEpochDeadline(1)
-	b.host.setDeadline(wall)
-	fired := make(chan struct{})
-	timer := time.AfterFunc(wall, func() { b.eng.IncrementEpoch(); close(fired) })
-	defer func() {
-		if !timer.Stop() {
-			<-fired // else it might interrupt the next run
-		}
-	}()
+	if err := b.host.setDeadline(time.Duration(r.WallMs) * time.Millisecond); err != nil {
+		return nil, err
+	}
+	defer b.host.clearDeadline()
 
 	inst, err := b.linker.Instantiate(st, b.module)
 	if err != nil {
