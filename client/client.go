@@ -220,6 +220,7 @@ func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 	req := &liopv1.LogicRequest{SessionToken: session.SessionToken, ModuleSha256: module[:], Args: r.Args,
 		Inputs: r.Inputs, Nonce: nonce[:], WantProgress: true}
 
+	c.o.Progress(Running, 0) // unless the node says that something else comes first
 	a, err := c.execute(ctx, req)
 	// The node may have lost the session (the connection broke) and may not
 	// have the module; each is mended once.

@@ -149,7 +149,14 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 	}
 
 	if req.WantProgress {
-		job.Progress = func(p liopv1.Phase) { stream.Send(&liopv1.LogicResponse{Progress: p}) }
+		// Only what a reader would notice: a run that neither waits nor
+		// compiles has nothing to tell, and a message costs as much as a call.
+		slow := false
+		job.Progress = func(p liopv1.Phase) {
+			if slow = slow || p != liopv1.Phase_PHASE_RUNNING; slow {
+				stream.Send(&liopv1.LogicResponse{Progress: p})
+			}
+		}
 	}
 	s.log.InfoContext(ctx, "run started", "agent", caller.ID, "grant", d.Grant.ID,
 		"module", hex.EncodeToString(job.Module[:8]), "datasets", d.Datasets)

@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/liop-project/liop/core/fault"
-	"github.com/liop-project/liop/node/sandbox"
+	_ "github.com/liop-project/liop/node/sandbox" // a worker of the node is this binary, too
 )
 
 const (
@@ -30,10 +30,7 @@ const (
 	exitUnverified = 5
 )
 
-func main() {
-	sandbox.MaybeRun() // a worker of the node is this binary, too
-	os.Exit(run())
-}
+func main() { os.Exit(run()) }
 
 // run is main without the exit, for the tests of the command line.
 func run() int {

@@ -21,11 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/liop-project/liop/filters"
-	"github.com/liop-project/liop/node/sandbox"
+	_ "github.com/liop-project/liop/node/sandbox" // a node under test starts this binary as its worker
 )
 
 func TestMain(m *testing.M) {
-	sandbox.MaybeRun() // a node under test starts this binary as its worker
 	testscript.Main(m, map[string]func(){
 		"liop": func() { os.Exit(run()) },
 	})

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -152,11 +153,14 @@ type Engine struct {
 	busy sync.WaitGroup // runs and compilations
 }
 
-// New starts an Engine; Close ends it. The calling program must call
-// sandbox.MaybeRun first thing in main.
+// New starts an Engine; Close ends it. The calling program must import package
+// sandbox: its workers are that program, started again.
 func New(c Config) (*Engine, error) {
 	if c.Dir == "" {
 		return nil, errors.New("engine: Config.Dir is empty")
+	}
+	if name := os.Args[0]; name == wire.CompilerName || name == wire.RunnerName {
+		return nil, errors.New("engine: this program does not import package sandbox, so it cannot be its own worker")
 	}
 	c = c.withDefaults()
 	if err := sealDescriptors(); err != nil {

@@ -6,11 +6,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/liop-project/liop/node/sandbox"
+	_ "github.com/liop-project/liop/node/sandbox" // a node under test starts this binary as its worker
 )
 
 func TestMain(m *testing.M) {
-	sandbox.MaybeRun()
 	code := m.Run()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
