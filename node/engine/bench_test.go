@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,12 +18,16 @@ func BenchmarkRun(b *testing.B) {
 		fresh bool
 	}{
 		{"reused", Config{Reuse: 1 << 30}, false},
+		{"reused, dataset", Config{Reuse: 1 << 30}, false},
 		{"new process", Config{Reuse: 1, Blank: -1}, true},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
 			e := newTest(b, bm.c)
 			j := jobOf(hello)
 			j.Limits.Wall = 10 * time.Second
+			if strings.Contains(bm.name, "dataset") {
+				j.Mounts = []Mount{{"d", b.TempDir()}}
+			}
 			run := func() {
 				if _, err := e.Run(context.Background(), j); err != nil {
 					b.Fatal(err)
