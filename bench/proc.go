@@ -84,21 +84,32 @@ func children(pid int) ([]stat, error) {
 }
 
 // treeCPU is the CPU time so far of a process, and of all its children
-// together. Both move in ticks.
+// together, those that have ended included. Both move in ticks.
 func treeCPU(pid int) (own, below time.Duration, err error) {
-	s, err := readStat(pid)
-	if err != nil {
-		return 0, 0, err
+	const tries = 20 // children rarely end, and looking takes milliseconds
+	for range tries {
+		s, err := readStat(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		cs, err := children(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		after, err := readStat(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		if after.reaped != s.reaped { // one ended meanwhile, and was missed or counted twice
+			continue
+		}
+		below = s.reaped
+		for _, c := range cs {
+			below += c.cpu
+		}
+		return s.cpu, below, nil
 	}
-	cs, err := children(pid)
-	if err != nil {
-		return 0, 0, err
-	}
-	below = s.reaped
-	for _, c := range cs {
-		below += c.cpu
-	}
-	return s.cpu, below, nil
+	return 0, 0, fmt.Errorf("the children of process %d do not stop ending", pid)
 }
 
 // rss is the resident memory of a process, in bytes, with pages it shares.
