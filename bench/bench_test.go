@@ -4,8 +4,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -181,6 +183,25 @@ func TestQuantile(t *testing.T) {
 	}
 	if samples(nil).p50() != 0 {
 		t.Error("no samples: want 0")
+	}
+}
+
+func TestInTurns(t *testing.T) {
+	order := ""
+	one := func(name string) contender {
+		return contender{name: name, op: func(context.Context) error { order += name; return nil }}
+	}
+	s, err := inTurns(t.Context(), 5, 2, one("a"), one("b"))
+	if err != nil || len(s) != 2 || len(s[0]) != 5 || len(s[1]) != 5 || order != "aabbaabbab" {
+		t.Errorf("got %d, %q, %v", len(s), order, err)
+	}
+	order = ""
+	if s, err := sideBySide(t.Context(), 3, 10, one("a")); err != nil || len(s[0]) != 3 || order != "aaaaaa" {
+		t.Errorf("got %d, %q, %v", len(s), order, err)
+	}
+	bad := contender{name: "bad", op: func(context.Context) error { return io.ErrUnexpectedEOF }}
+	if _, err := inTurns(t.Context(), 1, 1, bad); !errors.Is(err, io.ErrUnexpectedEOF) || !strings.Contains(err.Error(), "bad") {
+		t.Errorf("got %v", err)
 	}
 }
 

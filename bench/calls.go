@@ -130,7 +130,7 @@ func warmRun(ctx context.Context, l *lab) ([]row, error) {
 	var rows []row
 	for _, t := range transports {
 		c := b.clients[t]
-		s, err := sideBySide(ctx, l.n(15_000, 1500), 250,
+		s, err := sideBySide(ctx, l.n(15_000, 1000), 250,
 			contender{name: t + " run", op: hello(c)}, contender{name: t + " empty", op: empty(c)})
 		if err != nil {
 			return nil, err
@@ -152,7 +152,7 @@ func throughput(ctx context.Context, l *lab) ([]row, error) {
 		return nil, err
 	}
 	defer b.close()
-	rounds, each := l.n(5, 1), time.Duration(l.n(2000, 700))*time.Millisecond
+	rounds, each := l.n(5, 1), time.Duration(l.n(2000, 400))*time.Millisecond
 	var rows []row
 	for _, inFlight := range []int{1, 16, 64} {
 		var cs []contender

@@ -98,8 +98,8 @@ func coldModule(ctx context.Context, l *lab) ([]row, error) {
 		get         func(string) ([]byte, bool)
 		full, quick int
 	}{
-		{"hello", "text format", filters.TestGuest, 50, 5},
-		{"stats", "C", filters.Ready, 30, 3},
+		{"hello", "text format", filters.TestGuest, 50, 7},
+		{"stats", "C", filters.Ready, 30, 5},
 		{"head-schema", "Go", filters.Ready, 7, 1},
 	} {
 		wasm, ok := m.get(m.name)
@@ -110,7 +110,7 @@ func coldModule(ctx context.Context, l *lab) ([]row, error) {
 		renew := func(context.Context) error { fresh = unseen(wasm); return nil }
 		var compile samples
 		var inBare samples
-		s, err := sideBySide(ctx, l.n(m.full, m.quick), 1,
+		s, err := inTurns(ctx, l.n(m.full, m.quick), 1,
 			contender{name: m.name, before: renew, op: func(ctx context.Context) error {
 				a, err := c.Run(ctx, client.Request{Module: fresh})
 				if err != nil {

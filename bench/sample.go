@@ -41,21 +41,23 @@ type contender struct {
 // sideBySide times n operations of each contender, in turns of some operations,
 // and before that one turn of each that does not count.
 func sideBySide(ctx context.Context, n, turn int, cs ...contender) ([]samples, error) {
+	if _, err := inTurns(ctx, min(turn, n), turn, cs...); err != nil {
+		return nil, err
+	}
+	return inTurns(ctx, n, turn, cs...)
+}
+
+// inTurns is sideBySide for operations that are cold each time.
+func inTurns(ctx context.Context, n, turn int, cs ...contender) ([]samples, error) {
 	out := make([]samples, len(cs))
-	turn = min(turn, n)
-	for i := -1; i < (n+turn-1)/turn; i++ {
-		for j, c := range cs {
-			for range turn {
-				if i >= 0 && len(out[j]) == n {
-					break
-				}
+	for at := 0; at < n; at += turn {
+		for i, c := range cs {
+			for range min(turn, n-at) {
 				d, err := c.time(ctx)
 				if err != nil {
 					return nil, fmt.Errorf("%s: %w", c.name, err)
 				}
-				if i >= 0 {
-					out[j] = append(out[j], d)
-				}
+				out[i] = append(out[i], d)
 			}
 		}
 	}
