@@ -9,12 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/liop-project/liop/node/engine"
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // settleTime bounds the wait until a node has started or ended what it does in
-// the background: idle runners live for engine.DefaultIdle and a half.
-const settleTime = 2 * engine.DefaultIdle
+// the background: idle runners live for bounds.Idle and a half.
+const settleTime = 2 * bounds.Idle
 
 // mark is what a process holds at one moment.
 type mark struct{ rss, childRSS, children, files float64 }
@@ -46,13 +46,13 @@ func settled(ctx context.Context, pid int) (m mark, err error) {
 	t := time.NewTicker(50 * time.Millisecond)
 	defer t.Stop()
 	for {
-		if m, err = look(pid); err != nil || m.children == engine.DefaultBlank {
+		if m, err = look(pid); err != nil || m.children == bounds.Blank {
 			return m, err
 		}
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return m, fmt.Errorf("the node has %.0f children, and should come to have %d: %w", m.children, engine.DefaultBlank, ctx.Err())
+			return m, fmt.Errorf("the node has %.0f children, and should come to have %d: %w", m.children, bounds.Blank, ctx.Err())
 		}
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/liop-project/liop/core/liopv1"
 	"github.com/liop-project/liop/mesh"
 	"github.com/liop-project/liop/node/admission"
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/dataset"
 	"github.com/liop-project/liop/node/engine"
 	"github.com/liop-project/liop/node/ledger"
@@ -132,7 +133,7 @@ func (n *Node) Drain(ctx context.Context) {
 	n.service.draining.Store(true)
 	n.health.Shutdown()
 	n.log.InfoContext(ctx, "draining")
-	ctx, cancel := context.WithTimeout(ctx, n.longest+4*engine.DefaultCompileTime)
+	ctx, cancel := context.WithTimeout(ctx, n.longest+4*bounds.CompileTime)
 	defer cancel()
 	n.host.Drain(ctx)
 }

@@ -49,13 +49,14 @@ import (
 	"time"
 
 	"github.com/liop-project/liop/core/guest"
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // Limits of one dataset, and the figures by which it shares the machine.
 const (
 	// MaxFiles is the most entries of any kind (files, directories, links) that
 	// a dataset may have. A snapshot of a larger one fails.
-	MaxFiles = 1_000_000
+	MaxFiles = bounds.DirEntries
 
 	// MaxDepth is the deepest nesting of directories. A snapshot of a deeper
 	// one fails.

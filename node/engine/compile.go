@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
@@ -67,10 +68,10 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	defer w.kill()
 	stop := context.AfterFunc(e.life, w.kill)
 	defer stop()
-	w.sock.SetDeadline(time.Now().Add(compileWall * e.maxTime))
+	w.sock.SetDeadline(time.Now().Add(bounds.CompileWall * e.maxTime))
 
 	var done wire.Compiled
-	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: MaxArtifact, CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
+	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: bounds.Artifact, CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
 	if err == nil {
 		err = w.conn.Recv(&done)
 	}
@@ -81,7 +82,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	}
 	var artifact []byte
 	if err == nil {
-		artifact, err = w.conn.RecvRaw(MaxArtifact)
+		artifact, err = w.conn.RecvRaw(bounds.Artifact)
 	}
 	if err != nil {
 		if e.life.Err() != nil {

@@ -3,7 +3,7 @@
 // processes in which they run (package sandbox).
 //
 // It promises that whatever a module does, a call ends at its deadline plus
-// [Grace] at the latest, with an answer or with a *fault.Error that names the
+// [bounds.Grace] at the latest, with an answer or with a *fault.Error that names the
 // limit; that no worker outlives the Engine, or its parent process; and that
 // no runner process is ever shared between tenants or datasets.
 package engine
@@ -24,32 +24,8 @@ import (
 
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/liopv1"
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
-)
-
-const (
-	// Grace is how long after its deadline a runner may still answer before it
-	// is killed. Guest code stops at the deadline; only a long host call (the
-	// filling of much memory) needs this.
-	Grace = 100 * time.Millisecond
-	// DefaultCompileTime bounds one compilation, in CPU time, so that an honest
-	// module is not refused because the machine is busy. A 3.4 MB Go module
-	// takes 2 s.
-	DefaultCompileTime = 10 * time.Second
-	// compileWall bounds it by the clock, in multiples of that.
-	compileWall = 3
-	// MaxArtifact bounds the native code of one module, in bytes.
-	MaxArtifact = 64 << 20
-	// DefaultCacheBytes is how much compiled code is kept on disk.
-	DefaultCacheBytes = 1 << 30
-	// DefaultQueue is how many runs may wait for a runner.
-	DefaultQueue = 256
-	// DefaultBlank is how many runners stand ready before they are needed.
-	DefaultBlank = 2
-	// DefaultReuse is how many runs one runner process does at most.
-	DefaultReuse = 1000
-	// DefaultIdle is how long a runner waits for another run of its tenant.
-	DefaultIdle = 30 * time.Second
 )
 
 // Sandbox runs modules. Engine is the one the node uses; tests compare it with
@@ -87,7 +63,7 @@ type Limits struct {
 // Result is what an execution that ended well gave.
 type Result struct {
 	Answer      []byte
-	Stderr      []byte // at most wire.MaxStderr bytes
+	Stderr      []byte // at most bounds.Stderr bytes
 	Containment []string
 	Cached      bool // the module was compiled before
 	Queue       time.Duration
@@ -98,14 +74,14 @@ type Result struct {
 // Config of an Engine. The zero value of each field but Dir is its default.
 type Config struct {
 	Dir        string // for compiled modules; made if absent, 0700
-	CacheBytes int64  // default DefaultCacheBytes
+	CacheBytes int64  // default bounds.Cache
 	Runners    int    // runs at the same time; default 2 × GOMAXPROCS
-	Queue      int    // default DefaultQueue
-	Blank      int    // default DefaultBlank; -1 for none
-	Reuse      int    // default DefaultReuse; 1 for a new process each run
+	Queue      int    // default bounds.Queue
+	Blank      int    // default bounds.Blank; -1 for none
+	Reuse      int    // default bounds.Reuse; 1 for a new process each run
 	Idle       time.Duration
 	// CompileTime bounds one compilation, in whole seconds of CPU time, and by
-	// the clock to three times that; default DefaultCompileTime.
+	// the clock to three times that; default bounds.CompileTime.
 	CompileTime time.Duration
 	Log         *slog.Logger
 }
@@ -117,18 +93,18 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	def(&c.Runners, 2*runtime.GOMAXPROCS(0))
-	def(&c.Queue, DefaultQueue)
-	def(&c.Blank, DefaultBlank)
-	def(&c.Reuse, DefaultReuse)
+	def(&c.Queue, bounds.Queue)
+	def(&c.Blank, bounds.Blank)
+	def(&c.Reuse, bounds.Reuse)
 	c.Blank = max(c.Blank, 0)
 	if c.CacheBytes == 0 {
-		c.CacheBytes = DefaultCacheBytes
+		c.CacheBytes = bounds.Cache
 	}
 	if c.Idle == 0 {
-		c.Idle = DefaultIdle
+		c.Idle = bounds.Idle
 	}
 	if c.CompileTime == 0 {
-		c.CompileTime = DefaultCompileTime
+		c.CompileTime = bounds.CompileTime
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -16,7 +16,7 @@ import (
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/liopv1"
 	"github.com/liop-project/liop/filters"
-	"github.com/liop-project/liop/node/sandbox/wire"
+	"github.com/liop-project/liop/node/bounds"
 )
 
 func newTest(t testing.TB, c Config) *Engine {
@@ -151,7 +151,7 @@ func TestStderrIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Stderr) == 0 || len(r.Stderr) > wire.MaxStderr {
+	if len(r.Stderr) == 0 || len(r.Stderr) > bounds.Stderr {
 		t.Errorf("kept %d bytes of stderr", len(r.Stderr))
 	}
 }

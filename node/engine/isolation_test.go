@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // A runner has no environment, no descriptor of ours but its end of the socket,
@@ -98,7 +100,7 @@ func TestRunnerYieldsToTheNode(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, after, _ := strings.Cut(string(stat), ") ")
-		if nice := strings.Fields(after)[16]; nice != fmt.Sprint(guestNice) { // field 19 of stat, proc(5)
+		if nice := strings.Fields(after)[16]; nice != fmt.Sprint(bounds.Nice) { // field 19 of stat, proc(5)
 			t.Errorf("thread %s has nice %s", th.Name(), nice)
 		}
 	}

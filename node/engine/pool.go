@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
@@ -243,11 +244,6 @@ func (p *pool) sweep() {
 	}
 }
 
-// bindTime bounds the lock-down and the loading of a compiled module. They take
-// milliseconds, but each thread of the worker must get its turn on the CPU for
-// landlock, so on an overloaded machine they can take seconds.
-const bindTime = 30 * time.Second
-
 // badArtifact means that a runner could not load the compiled module.
 type badArtifact struct{ msg string }
 
@@ -259,7 +255,7 @@ type workerDied struct{ error }
 func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	r.sock.SetDeadline(time.Now().Add(bindTime))
+	r.sock.SetDeadline(time.Now().Add(bounds.Bind))
 	m := &wire.Bind{Artifact: artifact, MemoryBytes: j.Limits.Memory}
 	for _, x := range j.Mounts {
 		m.Mounts = append(m.Mounts, &wire.Mount{Name: x.Name, Dir: x.Dir})
@@ -286,13 +282,13 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 
 // run executes j in a bound runner. On an error the runner must not be used again.
 func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
-	end := time.Now().Add(j.Limits.Wall + Grace)
+	end := time.Now().Add(j.Limits.Wall + bounds.Grace)
 	r.sock.SetDeadline(end)
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	var ran wire.Ran
 	var answer []byte
 	err := r.conn.Send(&wire.Run{Args: j.Args, WallMs: uint64(j.Limits.Wall.Milliseconds()),
-		OutputBytes: j.Limits.Output, StderrBytes: wire.MaxStderr}, notNil(j.Stdin))
+		OutputBytes: j.Limits.Output, StderrBytes: bounds.Stderr}, notNil(j.Stdin))
 	if err == nil {
 		err = r.conn.Recv(&ran)
 	}

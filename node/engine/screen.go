@@ -6,23 +6,7 @@ import (
 	"fmt"
 
 	"github.com/liop-project/liop/core/fault"
-)
-
-// What a module may be made of. Compiling is bounded by CompileTime and the
-// compiler's memory anyway; these refuse early, and say why.
-const (
-	maxTypes     = 10_000
-	maxImports   = 128
-	maxFunctions = 50_000
-	maxGlobals   = 10_000
-	maxExports   = 1_000
-	maxElements  = 10_000
-	maxSegments  = 100_000 // a 3 MB Go guest has 42,000
-	// maxFunctionBytes bounds one function body: compile time grows faster
-	// than linearly with it. The largest of the Go runtime has 60 KB.
-	maxFunctionBytes = 512 << 10
-	// maxLocals bounds the declared locals of one function.
-	maxLocals = 5_000
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // wasiFunctions are the imports a module may have, all of
@@ -112,9 +96,9 @@ func (s *screen) section(id byte, r *reader) error {
 		what string
 		max  uint32
 	}{
-		1: {"types", maxTypes}, 2: {"imports", maxImports}, 3: {"functions", maxFunctions},
-		4: {"tables", 4}, 5: {"memories", 1}, 6: {"globals", maxGlobals}, 7: {"exports", maxExports},
-		9: {"element segments", maxElements}, 10: {"function bodies", maxFunctions}, 11: {"data segments", maxSegments},
+		1: {"types", bounds.Types}, 2: {"imports", bounds.Imports}, 3: {"functions", bounds.Functions},
+		4: {"tables", 4}, 5: {"memories", 1}, 6: {"globals", bounds.Globals}, 7: {"exports", bounds.Exports},
+		9: {"element segments", bounds.ElementSegments}, 10: {"function bodies", bounds.Functions}, 11: {"data segments", bounds.DataSegments},
 	}
 	if l := limits[id]; n > l.max {
 		return invalid(l.what, fmt.Sprintf("the module has %d %s", n, l.what), fmt.Sprintf("at most %d are accepted", l.max))
@@ -177,13 +161,13 @@ func (s *screen) code(r *reader, n uint32) error {
 		if r.bad {
 			return nil
 		}
-		if len(body.b) > maxFunctionBytes {
+		if len(body.b) > bounds.FunctionBytes {
 			return invalid("function size", fmt.Sprintf("function body %d has %d bytes", i, len(body.b)),
-				fmt.Sprintf("at most %d are accepted", maxFunctionBytes))
+				fmt.Sprintf("at most %d are accepted", bounds.FunctionBytes))
 		}
 		var locals uint64
 		for range body.u32() {
-			if locals += uint64(body.u32()); body.bad || locals > maxLocals {
+			if locals += uint64(body.u32()); body.bad || locals > bounds.Locals {
 				break
 			}
 			body.byte() // type; a reference type with more bytes is refused by the compiler
@@ -191,8 +175,8 @@ func (s *screen) code(r *reader, n uint32) error {
 		if body.bad {
 			return truncated()
 		}
-		if locals > maxLocals {
-			return invalid("locals", fmt.Sprintf("function body %d declares more than %d locals", i, maxLocals), "use smaller functions")
+		if locals > bounds.Locals {
+			return invalid("locals", fmt.Sprintf("function body %d declares more than %d locals", i, bounds.Locals), "use smaller functions")
 		}
 	}
 	return nil

@@ -10,12 +10,9 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
-
-// maxLastWords bounds what is kept of a worker's own stderr: enough for the
-// first lines of a crash.
-const maxLastWords = 2 << 10
 
 // worker is one child process and the socket to it.
 type worker struct {
@@ -96,7 +93,7 @@ func (s *spawner) start(name string) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use socket pair: %w", err)
 	}
-	said := &capped{max: maxLastWords}
+	said := &capped{max: bounds.LastWords}
 	cmd := &exec.Cmd{
 		Path:        s.exe,
 		Args:        []string{name},

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // sealDescriptors marks every open descriptor but the standard ones close-on-exec.
@@ -45,11 +47,6 @@ func socketPair() (parent, child *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "parent"), os.NewFile(uintptr(fds[1]), "child"), nil
 }
 
-// guestNice is the priority of runners once they have a guest: a third of the
-// node's weight when they compete for a CPU, so that a guest that computes does
-// not delay calls, or the start of other runners.
-const guestNice = 5
-
 // lowerPriority applies to every thread of a worker, which has a process group
 // of its own.
-func lowerPriority(pid int) error { return unix.Setpriority(unix.PRIO_PGRP, pid, guestNice) }
+func lowerPriority(pid int) error { return unix.Setpriority(unix.PRIO_PGRP, pid, bounds.Nice) }

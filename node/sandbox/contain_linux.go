@@ -9,6 +9,7 @@ import (
 	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
 
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
@@ -43,7 +44,7 @@ func contain(c containment) (*wire.Containment, error) {
 		{"cpu", unix.RLIMIT_CPU, c.cpu},
 		{"core", unix.RLIMIT_CORE, 0},
 		{"fsize", unix.RLIMIT_FSIZE, 0},
-		{"nofile", unix.RLIMIT_NOFILE, openFiles},
+		{"nofile", unix.RLIMIT_NOFILE, bounds.OpenFiles},
 		{"data", unix.RLIMIT_DATA, c.memory},
 		{"memlock", unix.RLIMIT_MEMLOCK, 0},
 		{"msgqueue", unix.RLIMIT_MSGQUEUE, 0},

@@ -51,27 +51,3 @@ func init() {
 // socket is descriptor 3, which the node put there. It stays in blocking mode:
 // a worker has nothing else to wait for.
 func socket() *wire.Conn { return wire.NewConn(os.NewFile(3, "node")) }
-
-const (
-	// maxStack bounds the guest's call stack, in bytes. The thread that runs it
-	// has 8 MiB; Go guests need about 200 KiB, deep recursion is a trap.
-	maxStack = 1 << 20
-
-	// A filter is one instance with one memory and a few tables.
-	maxInstances     = 1
-	maxMemories      = 1
-	maxTables        = 4
-	maxTableElements = 100_000 // a 3 MB Go guest has about 6,000
-
-	// hostMemory is what a worker may use besides the guest's linear memory, in
-	// bytes of private writable mappings: the Go runtime, the engine, stdin,
-	// stdout and stderr buffers.
-	hostMemory = 512 << 20
-
-	// compileMemory bounds a compiler, in bytes of private writable mappings. A
-	// 2.8 MB Go module takes 82 MB; modules built to be costly take gigabytes.
-	compileMemory = 1 << 30
-
-	// openFiles bounds the descriptors of a worker, so also a guest's open files.
-	openFiles = 128
-)

@@ -82,11 +82,6 @@ void liop_set_stdin(void *wasi, const void *p, size_t n) {
 // Error numbers of WASI preview 1.
 enum { WASI_OK = 0, WASI_EBADF = 8, WASI_EFAULT = 21, WASI_EINVAL = 28, WASI_EIO = 29, WASI_ENOMEM = 48, WASI_ENOSPC = 51, WASI_ENOTSUP = 58 };
 
-static const uint64_t tick_ns = 1000000;     // the guest's clock resolution: 1 ms
-static const uint32_t max_random = 64 << 10; // bytes a call; a larger one could not be interrupted
-static const uint32_t max_subscriptions = 64;
-static const uint32_t max_iovecs = 1024; // as IOV_MAX
-
 static uint64_t now_ns(clockid_t id) {
 	struct timespec t;
 	clock_gettime(id, &t);
@@ -110,9 +105,11 @@ static void on_alarm(int sig) {
 }
 
 // liop_host_new may be called once in a process.
-liop_host *liop_host_new(void *engine) {
+liop_host *liop_host_new(void *engine, liop_bounds max) {
+	if (max.subscriptions > LIOP_EVENTS) return NULL;
 	liop_host *h = calloc(1, sizeof *h);
 	if (!h) return NULL;
+	h->max = max;
 	h->engine = engine;
 	the_host = h;
 	struct sigaction a;
@@ -175,33 +172,36 @@ static bool clock_id(uint32_t id, clockid_t *out) {
 }
 
 static wasm_trap_t *clock_time_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
-	(void)env; (void)n;
+	(void)n;
+	liop_host *h = env;
 	clockid_t id;
 	if (!clock_id((uint32_t)v[0].i32, &id)) { v[0].i32 = WASI_ENOTSUP; return NULL; }
 	uint8_t *p = guest(c, (uint32_t)v[2].i32, 8);
 	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
 	uint64_t t = now_ns(id);
-	t -= t % tick_ns;
+	t -= t % h->max.tick_ns;
 	memcpy(p, &t, 8);
 	v[0].i32 = WASI_OK;
 	return NULL;
 }
 
 static wasm_trap_t *clock_res_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
-	(void)env; (void)n;
+	(void)n;
+	liop_host *h = env;
 	clockid_t id;
 	if (!clock_id((uint32_t)v[0].i32, &id)) { v[0].i32 = WASI_ENOTSUP; return NULL; }
 	uint8_t *p = guest(c, (uint32_t)v[1].i32, 8);
 	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
-	memcpy(p, &tick_ns, 8);
+	memcpy(p, &h->max.tick_ns, 8);
 	v[0].i32 = WASI_OK;
 	return NULL;
 }
 
 static wasm_trap_t *random_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t n) {
-	(void)env; (void)n;
+	(void)n;
+	liop_host *h = env;
 	uint32_t len = (uint32_t)v[1].i32;
-	if (len > max_random) { v[0].i32 = WASI_EINVAL; return NULL; }
+	if (len > h->max.random) { v[0].i32 = WASI_EINVAL; return NULL; }
 	uint8_t *p = guest(c, (uint32_t)v[0].i32, len);
 	if (!p) { v[0].i32 = WASI_EFAULT; return NULL; }
 	while (len) { // getentropy gives at most 256 bytes a call
@@ -248,7 +248,7 @@ static wasm_trap_t *fd_write(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t
 	liop_host *h = env;
 	uint32_t fd = (uint32_t)v[0].i32, iovs = (uint32_t)v[1].i32, n = (uint32_t)v[2].i32, out = (uint32_t)v[3].i32;
 	if (fd != 1 && fd != 2) { v[0].i32 = WASI_EBADF; return NULL; }
-	if (n > max_iovecs) { v[0].i32 = WASI_EINVAL; return NULL; }
+	if (n > h->max.iovecs) { v[0].i32 = WASI_EINVAL; return NULL; }
 	const uint8_t *vec = guest(c, iovs, (uint64_t)n * 8);
 	uint8_t *count = guest(c, out, 4);
 	if (!vec || !count) { v[0].i32 = WASI_EFAULT; return NULL; }
@@ -299,17 +299,17 @@ static wasm_trap_t *poll_oneoff(void *env, wasmtime_caller_t *c, wasmtime_val_ra
 	(void)argc;
 	liop_host *h = env;
 	uint32_t in = (uint32_t)v[0].i32, out = (uint32_t)v[1].i32, n = (uint32_t)v[2].i32, nev = (uint32_t)v[3].i32;
-	if (n == 0 || n > max_subscriptions) { v[0].i32 = WASI_EINVAL; return NULL; }
+	if (n == 0 || n > h->max.subscriptions) { v[0].i32 = WASI_EINVAL; return NULL; }
 	const uint8_t *subs = guest(c, in, (uint64_t)n * 48);
 	uint8_t *events = guest(c, out, (uint64_t)n * 32);
 	uint8_t *count = guest(c, nev, 4);
 	if (!subs || !events || !count) { v[0].i32 = WASI_EFAULT; return NULL; }
 
-	uint8_t ev[64 * 32];
+	uint8_t ev[LIOP_EVENTS * 32];
 	memset(ev, 0, sizeof ev);
 	uint32_t k = 0;
 	uint64_t wait = UINT64_MAX; // ns until the first clock
-	uint64_t waits[64];
+	uint64_t waits[LIOP_EVENTS];
 	for (uint32_t i = 0; i < n; i++) {
 		const uint8_t *s = subs + i * 48;
 		waits[i] = UINT64_MAX;

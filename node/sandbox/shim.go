@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v39" // brings the link flags too
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // deadlineTrap is the message of the trap by which poll_oneoff ends a guest.
@@ -36,7 +38,12 @@ func setStdin(c *wasmtime.WasiConfig, p []byte) {
 type host struct{ h *C.liop_host }
 
 func newHost(e *wasmtime.Engine) (host, error) {
-	h := C.liop_host_new(enginePtr(e))
+	h := C.liop_host_new(enginePtr(e), C.liop_bounds{
+		tick_ns:       C.uint64_t(bounds.ClockTick),
+		random:        bounds.Random,
+		subscriptions: bounds.Subscriptions,
+		iovecs:        bounds.IOVectors,
+	})
 	if h == nil {
 		return host{}, errors.New("set up the alarm for deadlines")
 	}

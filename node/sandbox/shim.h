@@ -11,8 +11,19 @@ typedef struct {
 	int over; // the guest wrote past cap
 } liop_buf;
 
+// How much a guest may ask of one call (package bounds).
+typedef struct {
+	uint64_t tick_ns;       // the guest's clock resolution
+	uint32_t random;        // bytes of random_get
+	uint32_t subscriptions; // of poll_oneoff, at most LIOP_EVENTS
+	uint32_t iovecs;        // of fd_write
+} liop_bounds;
+
+#define LIOP_EVENTS 64
+
 // What the host functions of one process share.
 typedef struct {
+	liop_bounds max;
 	_Atomic uint64_t deadline_ns; // CLOCK_MONOTONIC, 0 for none; no host function blocks past it
 	void *engine;                 // whose epoch moves at the deadline
 	liop_buf out, err;            // what the guest of this run writes to 1 and 2
@@ -20,7 +31,7 @@ typedef struct {
 
 void liop_set_stdin(void *wasi, const void *p, size_t n);
 
-liop_host *liop_host_new(void *engine);
+liop_host *liop_host_new(void *engine, liop_bounds max);
 int liop_deadline_set(liop_host *h, uint64_t ns_from_now);
 void liop_deadline_clear(liop_host *h);
 void liop_streams_reset(liop_host *h, size_t out_cap, size_t err_cap);

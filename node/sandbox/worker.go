@@ -12,6 +12,7 @@ import (
 
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v39"
 
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
@@ -20,7 +21,7 @@ import (
 func newEngine() *wasmtime.Engine {
 	c := wasmtime.NewConfig()
 	c.SetEpochInterruption(true)
-	c.SetMaxWasmStack(maxStack)
+	c.SetMaxWasmStack(bounds.Stack)
 	c.SetCraneliftNanCanonicalization(true)
 	c.SetParallelCompilation(false) // one compiler must not take every core
 	// Off: what filters do not need, and what the engine had defects in.
@@ -43,11 +44,11 @@ func compiler(c *wire.Conn) error {
 	if err := c.Recv(&req); err != nil {
 		return err
 	}
-	contained, err := contain(containment{memory: compileMemory, cpu: req.CpuSeconds})
+	contained, err := contain(containment{memory: bounds.CompileMemory, cpu: req.CpuSeconds})
 	if err != nil {
 		return err
 	}
-	wasm, err := c.RecvRaw(wire.MaxModule)
+	wasm, err := c.RecvRaw(bounds.Module)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func runner(c *wire.Conn) error {
 		return eofIsEnd(err)
 	}
 	b.mounts, b.memory = bind.Mounts, bind.MemoryBytes
-	limits := containment{memory: hostMemory + bind.MemoryBytes, files: []string{bind.Artifact}}
+	limits := containment{memory: bounds.HostMemory + bind.MemoryBytes, files: []string{bind.Artifact}}
 	for _, m := range bind.Mounts {
 		limits.dirs = append(limits.dirs, m.Dir)
 	}
@@ -123,7 +124,7 @@ func runner(c *wire.Conn) error {
 		if err := c.Recv(&run); err != nil {
 			return eofIsEnd(err)
 		}
-		stdin, err := c.RecvRaw(wire.MaxModule)
+		stdin, err := c.RecvRaw(bounds.Module)
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func eofIsEnd(err error) error {
 
 // run executes the module once in a fresh store and sends what came of it.
 func (b *bound) run(c *wire.Conn, r *wire.Run, stdin []byte) error {
-	b.host.resetStreams(int(r.OutputBytes), int(min(r.StderrBytes, wire.MaxStderr)))
+	b.host.resetStreams(int(r.OutputBytes), int(min(r.StderrBytes, bounds.Stderr)))
 	ran, err := b.execute(r, stdin)
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func (b *bound) run(c *wire.Conn, r *wire.Run, stdin []byte) error {
 func (b *bound) execute(r *wire.Run, stdin []byte) (*wire.Ran, error) {
 	st := wasmtime.NewStore(b.eng)
 	defer st.Close()
-	st.Limiter(int64(b.memory), maxTableElements, maxInstances, maxTables, maxMemories)
+	st.Limiter(int64(b.memory), bounds.TableElements, bounds.Instances, bounds.Tables, bounds.Memories)
 
 	cfg := wasmtime.NewWasiConfig()
 	cfg.SetArgv(append([]string{"filter"}, r.Args...))

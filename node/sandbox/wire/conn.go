@@ -11,6 +11,8 @@ import (
 	"io"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // Names that a process gets as argv[0] to know which worker it is.
@@ -23,16 +25,6 @@ const (
 // depends on. It MUST change whenever sandbox's engine configuration does:
 // artifacts made under another fingerprint are never loaded.
 const Fingerprint = "wasmtime-39.0.1-epoch-nan-nosimd-1"
-
-const (
-	// MaxMessage bounds one protobuf message. The largest is Run with the
-	// agent's arguments, or Ran with the guest's stderr.
-	MaxMessage = 256 << 10
-	// MaxStderr is the most of a guest's stderr that is kept, in bytes.
-	MaxStderr = 64 << 10
-	// MaxModule is the most that a compiler is sent, in bytes.
-	MaxModule = 64 << 20
-)
 
 // Conn frames messages on a stream. It is not safe for concurrent use.
 type Conn struct {
@@ -55,8 +47,8 @@ func (c *Conn) Send(m proto.Message, raw []byte) error {
 		return fmt.Errorf("marshal %T: %w", m, err)
 	}
 	n := len(b) - 4
-	if n > MaxMessage {
-		return fmt.Errorf("message %T has %d bytes, more than %d", m, n, MaxMessage)
+	if n > bounds.Message {
+		return fmt.Errorf("message %T has %d bytes, more than %d", m, n, bounds.Message)
 	}
 	binary.LittleEndian.PutUint32(b, uint32(n))
 	if raw != nil {
@@ -78,7 +70,7 @@ func (c *Conn) Send(m proto.Message, raw []byte) error {
 
 // Recv reads one message into m.
 func (c *Conn) Recv(m proto.Message) error {
-	n, err := c.size(MaxMessage)
+	n, err := c.size(bounds.Message)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 func TestRoundTrip(t *testing.T) {
@@ -36,13 +38,13 @@ func TestBounds(t *testing.T) {
 	frame := func(n uint32) *Conn {
 		return NewConn(bytes.NewBuffer(binary.LittleEndian.AppendUint32(nil, n)))
 	}
-	if err := frame(MaxMessage + 1).Recv(new(Ran)); err == nil || !strings.Contains(err.Error(), "more than") {
+	if err := frame(bounds.Message + 1).Recv(new(Ran)); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("oversize message: %v", err)
 	}
 	if _, err := frame(11).RecvRaw(10); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("oversize raw frame: %v", err)
 	}
-	if err := NewConn(&bytes.Buffer{}).Send(&Ran{Stderr: make([]byte, MaxMessage)}, nil); err == nil {
+	if err := NewConn(&bytes.Buffer{}).Send(&Ran{Stderr: make([]byte, bounds.Message)}, nil); err == nil {
 		t.Error("oversize message was sent")
 	}
 }

@@ -1,0 +1,176 @@
+// Package bounds is every limit of the sandbox in one file: what a module may
+// be made of, what it and its worker process may use, and how long things may
+// take. A grant and the owner's configuration choose below these; nothing
+// chooses above them.
+//
+// Each bound has its reason and the test that shows it bind; a test of this
+// package checks that both are there. To change a bound, change its line.
+package bounds
+
+import "time"
+
+// What a module may be made of. Compiling is bounded by CompileTime and
+// CompileMemory anyway; these refuse early, and say why.
+const (
+	// Module is the most bytes of a module that any node accepts. A 3 MB Go
+	// guest is large; grants allow 8 MiB unless they say otherwise.
+	// Test: TestRawFrameIsBounded.
+	Module = 64 << 20
+	// Types is how many function types a module may declare. A 3 MB Go guest
+	// has 40.
+	// Test: TestScreenBounds.
+	Types = 10_000
+	// Imports is how many functions a module may import. There are 45.
+	// Test: TestScreenBounds.
+	Imports = 128
+	// Functions is how many functions a module may define. A 3 MB Go guest has
+	// 3,000; 10,000 small ones take 0.8 s to compile.
+	// Test: TestScreenBounds.
+	Functions = 50_000
+	// Globals is how many globals a module may define. Go and C guests have
+	// fewer than ten.
+	// Test: TestScreenBounds.
+	Globals = 10_000
+	// Exports is how many names a module may export. Commands need two.
+	// Test: TestScreenBounds.
+	Exports = 1_000
+	// ElementSegments is how many element segments a module may have. Toolchains
+	// make one.
+	// Test: TestScreenBounds.
+	ElementSegments = 10_000
+	// DataSegments is how many data segments a module may have. A 3 MB Go guest
+	// has 42,000.
+	// Test: TestScreenBounds.
+	DataSegments = 100_000
+	// FunctionBytes is the most bytes of one function body: compile time grows
+	// faster than linearly with it. The largest of the Go runtime has 60 KB.
+	// Test: TestScreenBounds.
+	FunctionBytes = 512 << 10
+	// Locals is how many locals one function may declare. Go guests have up to
+	// some hundreds.
+	// Test: TestScreenBounds.
+	Locals = 5_000
+)
+
+// What an instance may have.
+const (
+	// Stack is the guest's call stack, in bytes. The thread that runs it has
+	// 8 MiB; Go guests need about 200 KiB. Deeper recursion is a trap.
+	// Test: TestHostile/recurse.
+	Stack = 1 << 20
+	// Instances is how many instances one run may make: a filter is one.
+	// Test: TestHostile/memory-bomb.
+	Instances = 1
+	// Memories is how many linear memories one run may have.
+	// Test: TestScreenBounds.
+	Memories = 1
+	// Tables is how many tables one run may have. C and Go guests have one.
+	// Test: TestScreenBounds.
+	Tables = 4
+	// TableElements is how long each table may grow. A 3 MB Go guest has 6,000.
+	// Test: TestHostile/table-grow.
+	TableElements = 100_000
+)
+
+// What the host functions take from a guest in one call. None of them can be
+// interrupted, so each must be short.
+const (
+	// Random is the most bytes of one random_get. 256 MB took 3 s.
+	// Test: TestHostFunctionsCheckPointers.
+	Random = 64 << 10
+	// Subscriptions is how many events one poll_oneoff may wait for.
+	// Test: TestHostFunctionsCheckPointers.
+	Subscriptions = 64
+	// IOVectors is how many buffers one fd_write may name: as IOV_MAX of Linux.
+	// Test: TestHostFunctionsCheckPointers.
+	IOVectors = 1024
+	// ClockTick is the resolution of the guest's clocks. Finer ones measure
+	// other tenants' use of the caches.
+	// Test: TestHostFunctionsCheckPointers.
+	ClockTick = time.Millisecond
+)
+
+// What a worker process may use.
+const (
+	// HostMemory is what a runner may use besides the guest's linear memory, in
+	// bytes of private writable mappings: the Go runtime, the engine, stdin,
+	// stdout and stderr. An idle one has 20 MB resident.
+	// Test: TestEngineBug/map-memory.
+	HostMemory = 512 << 20
+	// CompileMemory is what a compiler may use, in bytes of private writable
+	// mappings. A 2.8 MB Go module takes 82 MB; modules built to be costly take
+	// gigabytes.
+	// Test: TestHostile/many-ifs.
+	CompileMemory = 1 << 30
+	// OpenFiles is how many descriptors a worker may have, so also how many
+	// files a guest.
+	// Test: TestHostile/fd-exhaust.
+	OpenFiles = 128
+	// Stderr is how much of a guest's stderr is kept, in bytes.
+	// Test: TestStderrIsBounded.
+	Stderr = 64 << 10
+	// LastWords is how much of a worker's own stderr is kept, in bytes: the
+	// first lines of a crash.
+	// Test: TestEngineBug/chatter.
+	LastWords = 2 << 10
+	// Artifact is the most bytes of native code of one module. A 3 MB Go guest
+	// compiles to 9 MB.
+	// Test: TestHostile/straight-line.
+	Artifact = 64 << 20
+	// Message is the most bytes of one message between node and worker, besides
+	// module, input and answer. The largest has the agent's arguments or the
+	// guest's stderr.
+	// Test: TestMessageIsBounded.
+	Message = 256 << 10
+	// DirEntries is how many entries a dataset may have, in all its
+	// directories: listing one of them is a host call that cannot be
+	// interrupted.
+	// Test: TestTooManyFiles.
+	DirEntries = 1_000_000
+	// Nice is the priority of runners once they have a guest, and of compilers:
+	// a third of the node's weight when they compete for a CPU.
+	// Test: TestRunnerYieldsToTheNode.
+	Nice = 5
+)
+
+// How long things may take.
+const (
+	// Grace is how long after its deadline a runner may still answer before it
+	// is killed. Guest code stops at the deadline; only a long host call (the
+	// filling of much memory) needs this.
+	// Test: TestHostile/fill.
+	Grace = 100 * time.Millisecond
+	// CompileTime bounds one compilation, in CPU time, so that an honest module
+	// is not refused because the machine is busy. A 3.4 MB Go module takes 2 s.
+	// Test: TestCompileBomb.
+	CompileTime = 10 * time.Second
+	// CompileWall bounds it by the clock, in multiples of CompileTime.
+	// Test: TestEngineBug/compiler-sleeps.
+	CompileWall = 3
+	// Bind bounds the lock-down of a runner and the loading of a compiled
+	// module. They take milliseconds, but each thread of the worker must get its
+	// turn on the CPU for landlock, so on an overloaded machine they can take
+	// seconds.
+	// Test: TestSilentRunner.
+	Bind = 30 * time.Second
+)
+
+// Defaults of what the owner configures.
+const (
+	// Cache is how much compiled code is kept on disk, in bytes. Key: engine.cache.
+	// Test: TestCacheEvicts.
+	Cache = 1 << 30
+	// Queue is how many runs may wait for a runner. Key: engine.queue.
+	// Test: TestQueueIsBounded.
+	Queue = 256
+	// Blank is how many runners stand ready before they are needed.
+	// Test: TestBlankRunners.
+	Blank = 2
+	// Reuse is how many runs one runner process does at most, so that what leaks
+	// in it does not add up.
+	// Test: TestReuse.
+	Reuse = 1000
+	// Idle is how long a runner waits for another run of its tenant.
+	// Test: TestIdleRunnersEnd.
+	Idle = 30 * time.Second
+)
