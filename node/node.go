@@ -207,15 +207,14 @@ func (n *Node) probe(ctx context.Context, want Containment) error {
 	if err != nil {
 		return fmt.Errorf("trial run of a worker: %w", err)
 	}
-	n.log.InfoContext(ctx, "containment", "active", c.Active, "missing", c.Missing)
-	if len(c.Missing) == 0 {
-		return nil
+	n.log.InfoContext(ctx, "containment", "active", c.Active)
+	var lacks []string
+	for _, g := range c.Gaps {
+		n.log.WarnContext(ctx, "containment lacks", "what", g.Feature, "why", g.Reason, "mend", g.Mend)
+		lacks = append(lacks, g.Feature)
 	}
-	if want == Strict {
-		return fmt.Errorf(`containment = "strict" and this machine lacks %s`, strings.Join(c.Missing, "; "))
-	}
-	for _, m := range c.Missing {
-		n.log.WarnContext(ctx, "containment missing", "what", m)
+	if want == Strict && len(lacks) > 0 {
+		return fmt.Errorf(`containment = "strict" and this machine lacks %s; liop doctor says how to mend that`, strings.Join(lacks, ", "))
 	}
 	return nil
 }

@@ -166,7 +166,10 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		return err
 	}
 	claim.Answer = receipt.Answer{Bytes: uint64(len(res.Answer)), SHA256: sha256.Sum256(res.Answer)}
-	claim.Containment = res.Containment
+	claim.Containment = res.Containment.GetActive()
+	for _, g := range res.Containment.GetGaps() {
+		claim.Gaps = append(claim.Gaps, g.Feature)
+	}
 	jws, err := receipt.Sign(s.id.Ed25519(), claim)
 	if err != nil {
 		return fmt.Errorf("sign receipt: %w", err)

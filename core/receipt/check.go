@@ -118,6 +118,9 @@ func (c *Claim) Words() []string {
 	} else {
 		lines = append(lines, "containment: the WebAssembly engine and "+strings.Join(sorted(c.Containment), ", "))
 	}
+	if len(c.Gaps) > 0 {
+		lines = append(lines, "the node's machine lacks: "+strings.Join(sorted(c.Gaps), ", "))
+	}
 	return append(lines,
 		fmt.Sprintf("allowed by grant %s", c.Grant),
 		"assurance: signed. this is the node's word, not a proof of execution",
@@ -125,4 +128,9 @@ func (c *Claim) Words() []string {
 		"it does not prove that the module ran, that it ran on these data, or that the data are true")
 }
 
-func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+func sorted(list []string) []string {
+	if len(list) == 0 {
+		return []string{} // in JSON not null
+	}
+	return slices.Sorted(slices.Values(list))
+}

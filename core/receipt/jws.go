@@ -116,7 +116,7 @@ func decode(payload []byte) (*Claim, error) {
 	}
 	again, err := c.canonical()
 	if err != nil || !bytes.Equal(again, payload) {
-		return nil, unverified("claim", "the claim is not in canonical form, or a member is missing", "canonical JSON as of RFC 8785, with datasets and containment sorted")
+		return nil, unverified("claim", "the claim is not in canonical form, or a member is missing", "canonical JSON as of RFC 8785, with datasets, containment and gaps sorted")
 	}
 	return c, nil
 }
@@ -129,10 +129,7 @@ func decode(payload []byte) (*Claim, error) {
 func (c *Claim) canonical() ([]byte, error) {
 	ordered := *c
 	ordered.Datasets = slices.SortedFunc(slices.Values(c.Datasets), func(a, b Dataset) int { return cmp.Compare(a.Name, b.Name) })
-	ordered.Containment = sorted(c.Containment)
-	if ordered.Containment == nil {
-		ordered.Containment = []string{} // not null
-	}
+	ordered.Containment, ordered.Gaps = sorted(c.Containment), sorted(c.Gaps)
 	return json.Marshal(&ordered)
 }
 

@@ -42,7 +42,7 @@ const (
 
 	MinNonce       = 16 // bytes
 	MaxNonce       = 64 // bytes
-	MaxContainment = 16 // entries
+	MaxContainment = 16 // entries of containment, and of gaps
 	MaxContained   = 32 // one entry, in bytes
 
 	// MaxInt bounds every number: the largest that every JSON reader keeps
@@ -79,6 +79,7 @@ type Claim struct {
 	Assurance   Assurance `json:"assurance"`
 	Containment []string  `json:"containment"` // what held the module, e.g. "landlock:7"; sorted
 	Datasets    []Dataset `json:"datasets"`    // 1 to guest.MaxDatasets, sorted by name
+	Gaps        []string  `json:"gaps"`        // what of the usual containment the node's machine lacks; sorted
 	Grant       Digest    `json:"grant"`       // SHA-256 of the grant's text
 	Limits      Limits    `json:"limits"`      // that applied, after every meet
 	Module      Digest    `json:"module"`      // SHA-256 of the module's bytes
@@ -163,7 +164,10 @@ func (c *Claim) validate() error {
 	if err := c.validateDatasets(); err != nil {
 		return err
 	}
-	return c.validateContainment()
+	if err := validateWords("containment", c.Containment); err != nil {
+		return err
+	}
+	return validateWords("gaps", c.Gaps)
 }
 
 func (c *Claim) validateDatasets() error {
@@ -183,20 +187,21 @@ func (c *Claim) validateDatasets() error {
 	return nil
 }
 
-func (c *Claim) validateContainment() error {
-	if len(c.Containment) > MaxContainment {
-		return member("containment", "%d entries, want at most %d", len(c.Containment), MaxContainment)
+// validateWords checks a list of features.
+func validateWords(name string, list []string) error {
+	if len(list) > MaxContainment {
+		return member(name, "%d entries, want at most %d", len(list), MaxContainment)
 	}
-	for i, s := range c.Containment {
+	for i, s := range list {
 		ok := s != "" && len(s) <= MaxContained
 		for j := range len(s) {
 			ok = ok && ('a' <= s[j] && s[j] <= 'z' || '0' <= s[j] && s[j] <= '9' || strings.IndexByte(":._-", s[j]) >= 0)
 		}
 		if !ok {
-			return member("containment", "%.40q, want 1 to %d of a-z 0-9 : . _ -", s, MaxContained)
+			return member(name, "%.40q, want 1 to %d of a-z 0-9 : . _ -", s, MaxContained)
 		}
-		if slices.Contains(c.Containment[:i], s) {
-			return member("containment", "%q twice", s)
+		if slices.Contains(list[:i], s) {
+			return member(name, "%q twice", s)
 		}
 	}
 	return nil

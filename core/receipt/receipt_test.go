@@ -100,6 +100,7 @@ func TestSize(t *testing.T) {
 	for i := range MaxContainment {
 		c.Containment = append(c.Containment, fmt.Sprintf("%0*d", MaxContained, i))
 	}
+	c.Gaps = c.Containment
 	jws, err = Sign(who(t, "node").Ed25519(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func TestCanonicalBytes(t *testing.T) {
 	}
 	want := `{"agent":"` + c.Agent.String() + `","answer":{"bytes":6,"sha256":"` + fmt.Sprintf("%x", c.Answer.SHA256) + `"},"args":"` + c.Args.String() +
 		`","assurance":"signed","containment":[],"datasets":[{"basis":"content","bytes":104857600,"commitment":"` + b64(c.Datasets[0].Commitment[:]) +
-		`","files":3,"name":"sales"}],"grant":"` + c.Grant.String() +
+		`","files":3,"name":"sales"}],"gaps":[],"grant":"` + c.Grant.String() +
 		`","limits":{"concurrency":2,"input_bytes":1048576,"memory_bytes":67108864,"module_bytes":4194304,"output_bytes":4096,"wall_ms":5000},"module":"` +
 		c.Module.String() + `","node":"` + c.Node.String() + `","nonce":"MDEyMzQ1Njc4OWFiY2RlZg","outcome":"ok","stdin":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","time":1800000000123,"v":1}`
 	if string(got) != want {
@@ -142,6 +143,7 @@ func TestCanonicalIsRFC8785(t *testing.T) {
 		c.Module, c.Answer.SHA256 = digest.Draw(t, "module"), digest.Draw(t, "answer")
 		c.Limits = Limits{uint32(n())%1000 + 1, n(), n(), n(), n(), n()}
 		c.Answer.Bytes = c.Limits.OutputBytes
+		c.Gaps = rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9:._-]{1,32}"), 0, MaxContainment, rapid.ID).Draw(t, "gaps")
 		c.Containment = rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9:._-]{1,32}"), 0, MaxContainment, rapid.ID).Draw(t, "containment")
 		c.Datasets = nil
 		for _, name := range rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9][a-z0-9._-]{0,62}"), 1, guest.MaxDatasets, rapid.ID).Draw(t, "names") {
@@ -190,6 +192,7 @@ func TestSignRefuses(t *testing.T) {
 		{"datasets", func(c *Claim) { c.Datasets[0].Bytes = MaxInt + 1 }},
 		{"datasets", func(c *Claim) { c.Datasets = append(c.Datasets, c.Datasets[0]) }},
 		{"datasets", func(c *Claim) { c.Datasets = make([]Dataset, guest.MaxDatasets+1) }},
+		{"gaps", func(c *Claim) { c.Gaps = []string{"a b"} }},
 		{"containment", func(c *Claim) { c.Containment = []string{""} }},
 		{"containment", func(c *Claim) { c.Containment = []string{"a b"} }},
 		{"containment", func(c *Claim) { c.Containment = []string{"a", "a"} }},

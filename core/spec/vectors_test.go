@@ -169,6 +169,7 @@ func newMade(t *testing.T) *made {
 		Grant:       sha256.Sum256([]byte(m.chain)),
 		Limits:      receipt.Limits{MemoryBytes: 64 << 20, WallMS: 5000, OutputBytes: 4096, InputBytes: 1 << 20, ModuleBytes: 8 << 20, Concurrency: 2},
 		Containment: []string{"landlock:7", "no-new-privs", "rlimits", "seccomp"},
+		Gaps:        []string{"cgroup"},
 	}
 	m.receipt, err = receipt.Sign(m.node.Ed25519(), m.claim)
 	if err != nil {

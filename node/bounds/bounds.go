@@ -106,6 +106,9 @@ const (
 	// files a guest.
 	// Test: TestHostile/fd-exhaust.
 	OpenFiles = 128
+	// Threads is how many threads a worker may have. It has five to ten.
+	// Test: TestEngineBug/threads.
+	Threads = 64
 	// Stderr is how much of a guest's stderr is kept, in bytes.
 	// Test: TestStderrIsBounded.
 	Stderr = 64 << 10

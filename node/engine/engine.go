@@ -64,7 +64,7 @@ type Limits struct {
 type Result struct {
 	Answer      []byte
 	Stderr      []byte // at most bounds.Stderr bytes
-	Containment []string
+	Containment *wire.Containment
 	Cached      bool // the module was compiled before
 	Queue       time.Duration
 	Compile     time.Duration
@@ -112,6 +112,16 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// compilers is how many modules are compiled at the same time.
+func compilers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+
+func (c Config) workerMemory() uint64 { return 4 << 30 }
+
+// workerThreads bounds the threads of all workers together.
+func (c Config) workerThreads() int {
+	return (2*c.Runners + c.Blank + compilers()) * bounds.Threads // as many idle as running
+}
+
 // Engine implements Sandbox with worker processes. It is safe for concurrent use.
 type Engine struct {
 	log       *slog.Logger
@@ -135,7 +145,7 @@ func New(c Config) (*Engine, error) {
 	if c.Dir == "" {
 		return nil, errors.New("engine: Config.Dir is empty")
 	}
-	if name := os.Args[0]; name == wire.CompilerName || name == wire.RunnerName {
+	if wire.IsWorker(os.Args[0]) {
 		return nil, errors.New("engine: this program does not import package sandbox, so it cannot be its own worker")
 	}
 	c = c.withDefaults()
@@ -146,9 +156,17 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open module cache: %w", err)
 	}
-	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(), maxTime: c.CompileTime}
+	iso, err := isolate(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	group, gap := newCgroup(findCgroups("/proc/self"), c.workerMemory(), c.workerThreads())
+	if gap != nil {
+		iso.gaps = append(iso.gaps, gap)
+	}
+	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(iso, group), maxTime: c.CompileTime}
 	e.life, e.end = context.WithCancel(context.Background())
-	e.compilers = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
+	e.compilers = make(chan struct{}, compilers())
 	e.pool = newPool(e.life, e.spawner, c)
 	return e, nil
 }
@@ -239,7 +257,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Answer, res.Stderr, res.Containment = answer, ran.Stderr, r.containment.GetActive()
+	res.Answer, res.Stderr, res.Containment = answer, ran.Stderr, r.containment
 	if err := refusal(ran, j.Limits); err != nil {
 		return res, err
 	}

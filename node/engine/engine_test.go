@@ -77,6 +77,7 @@ func TestProbe(t *testing.T) {
 		if len(c.Active) == 0 {
 			t.Error("no containment reported")
 		}
+		t.Log(c)
 	}
 }
 

@@ -273,7 +273,7 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 	case !bound.Ok:
 		return &badArtifact{bound.Message}
 	}
-	r.containment = bound.Containment
+	r.containment = r.spawner.containment(bound.Containment)
 	if err := lowerPriority(r.cmd.Process.Pid); err != nil {
 		r.log.WarnContext(ctx, "lower a runner's priority", "error", err)
 	}

@@ -16,12 +16,13 @@ import (
 
 // worker is one child process and the socket to it.
 type worker struct {
-	cmd  *exec.Cmd
-	sock net.Conn
-	conn *wire.Conn
-	once sync.Once
-	done chan struct{} // closed when the process is reaped
-	said *capped
+	cmd     *exec.Cmd
+	spawner *spawner
+	sock    net.Conn
+	conn    *wire.Conn
+	once    sync.Once
+	done    chan struct{} // closed when the process is reaped
+	said    *capped
 }
 
 // kill ends the process. It does not wait until it is reaped: the spawner does
@@ -44,11 +45,13 @@ func (w *worker) lastWords() string {
 // Engine: Linux delivers a child's parent-death signal when the thread that
 // started it ends, not when the process does.
 type spawner struct {
-	exe  string
-	reqs chan spawnReq
-	quit chan struct{}
-	done chan struct{}
-	live sync.WaitGroup // workers that are not reaped
+	exe   string
+	iso   isolation
+	group *cgroup // nil for none; the spawner's to close
+	reqs  chan spawnReq
+	quit  chan struct{}
+	done  chan struct{}
+	live  sync.WaitGroup // workers that are not reaped
 }
 
 type spawnReq struct {
@@ -56,14 +59,21 @@ type spawnReq struct {
 	err chan error
 }
 
-func newSpawner() *spawner {
-	s := &spawner{exe: selfExe(), reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
+// newSpawner makes one whose workers are in group, which may be nil.
+func newSpawner(iso isolation, group *cgroup) *spawner {
+	s := &spawner{exe: selfExe(), iso: iso, group: group, reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		entered := s.group.enter()
+		defer s.group.leave()
 		for {
 			select {
 			case r := <-s.reqs:
+				if entered != nil { // the cgroup was there a moment ago
+					r.err <- fmt.Errorf("enter cgroup: %w", entered)
+					continue
+				}
 				r.err <- r.cmd.Start()
 			case <-s.quit:
 				return
@@ -79,6 +89,7 @@ func (s *spawner) close() {
 	close(s.quit)
 	<-s.done
 	s.live.Wait()
+	s.group.close()
 }
 
 // start runs this binary again as the worker of that name.
@@ -96,13 +107,14 @@ func (s *spawner) start(name string) (*worker, error) {
 	said := &capped{max: bounds.LastWords}
 	cmd := &exec.Cmd{
 		Path:        s.exe,
-		Args:        []string{name},
+		Args:        []string{name, s.iso.name},
 		Env:         []string{}, // nothing inherited: no token, no key
 		Dir:         "/",
 		Stderr:      said,
 		ExtraFiles:  []*os.File{child}, // descriptor 3; all else is closed on exec
-		SysProcAttr: workerAttr(),
+		SysProcAttr: s.iso.attr(),
 	}
+	s.group.attr(cmd.SysProcAttr)
 	r := spawnReq{cmd, make(chan error, 1)}
 	select {
 	case s.reqs <- r:
@@ -114,7 +126,7 @@ func (s *spawner) start(name string) (*worker, error) {
 		sock.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	w := &worker{cmd: cmd, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
+	w := &worker{cmd: cmd, spawner: s, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
 	s.live.Go(func() {
 		cmd.Wait()
 		close(w.done)

@@ -10,7 +10,7 @@ import (
 
 func selfExe() string { return os.Args[0] }
 
-func workerAttr() *syscall.SysProcAttr { return nil }
+func (isolation) attr() *syscall.SysProcAttr { return nil }
 
 func socketPair() (parent, child *os.File, err error) {
 	return nil, nil, errors.New("worker processes need a Unix system")

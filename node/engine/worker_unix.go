@@ -15,9 +15,9 @@ func selfExe() string {
 	return exe
 }
 
-// workerAttr cannot tie the worker's life to the node's here: a worker whose
+// attr cannot tie the worker's life to the node's here: a worker whose
 // node died ends when it reads from the closed socket.
-func workerAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+func (isolation) attr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func socketPair() (parent, child *os.File, err error) {
 	syscall.ForkLock.RLock()

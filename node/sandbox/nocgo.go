@@ -10,5 +10,5 @@ import (
 
 var errNoEngine = errors.New("this binary was built without cgo and has no engine: it can be an agent, not a data node")
 
-func compiler(*wire.Conn) error { return errNoEngine }
-func runner(*wire.Conn) error   { return errNoEngine }
+func compiler(*wire.Conn, isolation) error { return errNoEngine }
+func runner(*wire.Conn, isolation) error   { return errNoEngine }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
@@ -28,19 +29,22 @@ import (
 // initialisation, and a worker needs none of them: it starts in two thirds of
 // the time.
 func init() {
-	var work func(*wire.Conn) error
-	switch os.Args[0] {
-	case wire.CompilerName:
-		work = compiler
-	case wire.RunnerName:
-		work = runner
-	default:
+	if !wire.IsWorker(os.Args[0]) {
 		return
 	}
+	work := map[string]func(*wire.Conn, isolation) error{
+		wire.CompilerName:  compiler,
+		wire.RunnerName:    runner,
+		wire.RehearsalName: rehearse,
+	}[os.Args[0]]
 	// A worker does one thing at a time; idle Ps would only make the runtime
 	// wake threads to look for more.
 	runtime.GOMAXPROCS(1)
-	err := work(socket())
+	iso := parseIsolation(os.Args)
+	err := enter(iso)
+	if err == nil {
+		err = work(socket(), iso)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err) // the node keeps the first lines for its own log
 		os.Exit(1)
@@ -51,3 +55,13 @@ func init() {
 // socket is descriptor 3, which the node put there. It stays in blocking mode:
 // a worker has nothing else to wait for.
 func socket() *wire.Conn { return wire.NewConn(os.NewFile(3, "node")) }
+
+// rehearse does what a worker does to itself before a module comes near, so
+// that the node knows whether this machine lets it.
+func rehearse(c *wire.Conn, iso isolation) error {
+	contained, err := contain(iso, containment{calls: words(commonCalls), memory: bounds.HostMemory})
+	if err != nil {
+		return err
+	}
+	return c.Send(&wire.Bound{Ok: true, Containment: contained}, nil)
+}

@@ -38,13 +38,13 @@ func newEngine() *wasmtime.Engine {
 }
 
 // compiler answers one Compile and ends.
-func compiler(c *wire.Conn) error {
+func compiler(c *wire.Conn, iso isolation) error {
 	eng := newEngine()
 	var req wire.Compile
 	if err := c.Recv(&req); err != nil {
 		return err
 	}
-	contained, err := contain(containment{memory: bounds.CompileMemory, cpu: req.CpuSeconds})
+	contained, err := contain(iso, containment{calls: words(commonCalls, compilerCalls), memory: bounds.CompileMemory, cpu: req.CpuSeconds})
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ type bound struct {
 }
 
 // runner answers one Bind, then any number of Run until the socket closes.
-func runner(c *wire.Conn) error {
+func runner(c *wire.Conn, iso isolation) error {
 	eng := newEngine() // before Bind, so that a blank runner is ready
 	host, err := newHost(eng)
 	if err != nil {
@@ -99,14 +99,14 @@ func runner(c *wire.Conn) error {
 		return eofIsEnd(err)
 	}
 	b.mounts, b.memory = bind.Mounts, bind.MemoryBytes
-	limits := containment{memory: bounds.HostMemory + bind.MemoryBytes, files: []string{bind.Artifact}}
+	limits := containment{calls: words(commonCalls, runnerCalls), memory: bounds.HostMemory + bind.MemoryBytes, files: []string{bind.Artifact}}
 	for _, m := range bind.Mounts {
 		limits.dirs = append(limits.dirs, m.Dir)
 	}
 	if _, err := os.Stat(bind.Artifact); err != nil { // evicted a moment ago
 		return c.Send(&wire.Bound{Message: "the compiled module is gone"}, nil)
 	}
-	contained, err := contain(limits)
+	contained, err := contain(iso, limits)
 	if err != nil {
 		return err
 	}
@@ -114,6 +114,9 @@ func runner(c *wire.Conn) error {
 	b.module, err = wasmtime.NewModuleDeserializeFile(eng, bind.Artifact)
 	if err != nil {
 		return c.Send(&wire.Bound{Message: firstLine(err.Error()), Containment: contained}, nil)
+	}
+	if err := forbidNewCode(contained); err != nil {
+		return err
 	}
 	if err := c.Send(&wire.Bound{Ok: true, Containment: contained}, nil); err != nil {
 		return err

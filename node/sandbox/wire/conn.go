@@ -19,6 +19,24 @@ import (
 const (
 	CompilerName = "liop-compiler"
 	RunnerName   = "liop-runner"
+	// RehearsalName locks itself down to nothing, says how that went, and ends.
+	RehearsalName = "liop-rehearsal"
+)
+
+// IsWorker reports whether a process with that argv[0] is one of ours.
+func IsWorker(name string) bool {
+	return name == CompilerName || name == RunnerName || name == RehearsalName
+}
+
+// Isolation says which of these a worker was started with: its argv[1], as a
+// list with dots between.
+const (
+	MountNamespace = "mnt"
+	PIDNamespace   = "pid"
+	NetNamespace   = "net"
+	IPCNamespace   = "ipc"
+	UTSNamespace   = "uts"
+	User           = "uid" // the node is root, and the worker is not
 )
 
 // Fingerprint names the engine and every setting that a compiled artifact

@@ -539,9 +539,8 @@ func (x *Ran) GetInitialMemoryBytes() uint64 {
 type Containment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// E.g. "landlock:7", "seccomp", "rlimits", "no-new-privs".
-	Active []string `protobuf:"bytes,1,rep,name=active,proto3" json:"active,omitempty"`
-	// What is missing and why, for the operator.
-	Missing       []string `protobuf:"bytes,2,rep,name=missing,proto3" json:"missing,omitempty"`
+	Active        []string `protobuf:"bytes,1,rep,name=active,proto3" json:"active,omitempty"`
+	Gaps          []*Gap   `protobuf:"bytes,2,rep,name=gaps,proto3" json:"gaps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -583,11 +582,75 @@ func (x *Containment) GetActive() []string {
 	return nil
 }
 
-func (x *Containment) GetMissing() []string {
+func (x *Containment) GetGaps() []*Gap {
 	if x != nil {
-		return x.Missing
+		return x.Gaps
 	}
 	return nil
+}
+
+// Gap is one part of the containment that this machine lacks.
+type Gap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One word, for programs, e.g. "landlock".
+	Feature string `protobuf:"bytes,1,opt,name=feature,proto3" json:"feature,omitempty"`
+	// Why it is not there.
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What the machine's owner can do about it.
+	Mend          string `protobuf:"bytes,3,opt,name=mend,proto3" json:"mend,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gap) Reset() {
+	*x = Gap{}
+	mi := &file_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gap) ProtoMessage() {}
+
+func (x *Gap) ProtoReflect() protoreflect.Message {
+	mi := &file_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gap.ProtoReflect.Descriptor instead.
+func (*Gap) Descriptor() ([]byte, []int) {
+	return file_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Gap) GetFeature() string {
+	if x != nil {
+		return x.Feature
+	}
+	return ""
+}
+
+func (x *Gap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Gap) GetMend() string {
+	if x != nil {
+		return x.Mend
+	}
+	return ""
 }
 
 var File_wire_proto protoreflect.FileDescriptor
@@ -626,10 +689,14 @@ const file_wire_proto_rawDesc = "" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12!\n" +
 	"\fmemory_bytes\x18\x05 \x01(\x04R\vmemoryBytes\x120\n" +
-	"\x14initial_memory_bytes\x18\x06 \x01(\x04R\x12initialMemoryBytes\"?\n" +
+	"\x14initial_memory_bytes\x18\x06 \x01(\x04R\x12initialMemoryBytes\"Q\n" +
 	"\vContainment\x12\x16\n" +
-	"\x06active\x18\x01 \x03(\tR\x06active\x12\x18\n" +
-	"\amissing\x18\x02 \x03(\tR\amissing*|\n" +
+	"\x06active\x18\x01 \x03(\tR\x06active\x12*\n" +
+	"\x04gaps\x18\x02 \x03(\v2\x16.liop.sandbox.wire.GapR\x04gaps\"K\n" +
+	"\x03Gap\x12\x18\n" +
+	"\afeature\x18\x01 \x01(\tR\afeature\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04mend\x18\x03 \x01(\tR\x04mend*|\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -654,7 +721,7 @@ func file_wire_proto_rawDescGZIP() []byte {
 }
 
 var file_wire_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_wire_proto_goTypes = []any{
 	(Outcome)(0),        // 0: liop.sandbox.wire.Outcome
 	(*Compile)(nil),     // 1: liop.sandbox.wire.Compile
@@ -665,17 +732,19 @@ var file_wire_proto_goTypes = []any{
 	(*Run)(nil),         // 6: liop.sandbox.wire.Run
 	(*Ran)(nil),         // 7: liop.sandbox.wire.Ran
 	(*Containment)(nil), // 8: liop.sandbox.wire.Containment
+	(*Gap)(nil),         // 9: liop.sandbox.wire.Gap
 }
 var file_wire_proto_depIdxs = []int32{
 	8, // 0: liop.sandbox.wire.Compiled.containment:type_name -> liop.sandbox.wire.Containment
 	4, // 1: liop.sandbox.wire.Bind.mounts:type_name -> liop.sandbox.wire.Mount
 	8, // 2: liop.sandbox.wire.Bound.containment:type_name -> liop.sandbox.wire.Containment
 	0, // 3: liop.sandbox.wire.Ran.outcome:type_name -> liop.sandbox.wire.Outcome
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	9, // 4: liop.sandbox.wire.Containment.gaps:type_name -> liop.sandbox.wire.Gap
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_wire_proto_init() }
@@ -689,7 +758,7 @@ func file_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wire_proto_rawDesc), len(file_wire_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
