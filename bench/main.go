@@ -67,6 +67,8 @@ func maybeChild() {
 	switch os.Args[0] {
 	case peerName:
 		err = servePeer(os.Stdin, os.Stdout)
+	case floodName:
+		err = serveFlood(os.Stdin, os.Stdout)
 	case nodeName:
 		err = serveNode(os.Args[1:])
 	default:
@@ -140,6 +142,7 @@ func groups() []group {
 		{"cold-module", coldModule},
 		{"filter", filter},
 		{"kill", kill},
+		{"fair", fair},
 		{"runner", runnerStart},
 		{"receipt", receipts},
 		{"footprint", footprint},

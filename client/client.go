@@ -19,7 +19,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,6 +44,9 @@ const (
 	// controlRequest is the largest request sent on the control lane, in bytes:
 	// larger ones would delay the small calls of others.
 	controlRequest = 64 << 10
+	// DefaultRetries is how often Run tries again while the node is busy, unless
+	// Options say otherwise. Each wait is at most fault.MaxRetryAfter and a half.
+	DefaultRetries = 3
 )
 
 // Phase is what a Run or Dial is busy with.
@@ -54,6 +59,7 @@ const (
 	Queued      Phase = "queued"
 	Compiling   Phase = "compiling"
 	Running     Phase = "running"
+	Waiting     Phase = "waiting" // to try again, because the node is busy
 )
 
 // Options of Dial. Identity and Grant are required.
@@ -67,6 +73,12 @@ type Options struct {
 	// Progress, if not nil, hears of each phase as it begins, with the bytes of
 	// the module in Pushing, from the goroutine of the call.
 	Progress func(p Phase, bytes int)
+	// Retries is how often a Run is tried again when the node is busy, each time
+	// after as long as the node says, and a random time on top. Default
+	// DefaultRetries; -1 for never. A node that is busy has not run anything, and
+	// no try but the last counts against the grant. Run never waits longer than
+	// its ctx lasts: if that is too short, it returns the refusal at once.
+	Retries int
 	// Host to use, so that several clients share one; default: one of its own.
 	Host *mesh.Host
 	Log  *slog.Logger
@@ -107,6 +119,12 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	}
 	if err := guest.ValidDatasets(o.Datasets); err != nil {
 		return nil, err
+	}
+	switch {
+	case o.Retries == 0:
+		o.Retries = DefaultRetries
+	case o.Retries < 0:
+		o.Retries = 0
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
@@ -202,7 +220,7 @@ type Answer struct {
 // Run pushes the module, or only its hash if the node has it, and returns the
 // answer after its receipt was verified: signed by this node, for this agent,
 // nonce, module, arguments, inputs, datasets and grant. Cancelling ctx cancels
-// the run on the node.
+// the run on the node. A node that is busy is asked again, see Options.Retries.
 func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 	if err := guest.ValidArgs(r.Args); err != nil {
 		return nil, err
@@ -220,32 +238,13 @@ func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 	req := &liopv1.LogicRequest{SessionToken: session.SessionToken, ModuleSha256: module[:], Args: r.Args,
 		Inputs: r.Inputs, Nonce: nonce[:], WantProgress: true}
 
-	c.o.Progress(Running, 0) // unless the node says that something else comes first
-	a, err := c.execute(ctx, req)
-	// The node may have lost the session (the connection broke) and may not
-	// have the module; each is mended once.
-	for range 2 {
+	a, err := c.try(ctx, r.Module, req, &session)
+	for i := range c.o.Retries {
 		f, ok := fault.From(err)
-		if !ok {
+		if !ok || f.Code != fault.Busy || !c.wait(ctx, f.RetryAfter, i) {
 			break
 		}
-		if f.Code == fault.SessionUnknown {
-			if session, err = c.negotiate(ctx, session); err != nil {
-				return nil, err
-			}
-			req.SessionToken = session.SessionToken
-		} else if f.Code == fault.ModuleUnknown && req.WasmBinary == nil {
-			if uint64(len(r.Module)) > session.Limits.ModuleBytes {
-				return nil, &fault.Error{Code: fault.InvalidRequest, Rule: "limits.module_bytes", Owner: fault.Grant,
-					Message: fmt.Sprintf("the module has %d bytes, the session allows %d", len(r.Module), session.Limits.ModuleBytes),
-					Hint:    "make it smaller (strip symbols), or ask for a grant with a larger module_bytes"}
-			}
-			req.WasmBinary = r.Module
-			c.o.Progress(Pushing, len(r.Module))
-		} else {
-			break
-		}
-		a, err = c.execute(ctx, req)
+		a, err = c.try(ctx, r.Module, req, &session)
 	}
 	if err != nil {
 		return nil, explain(ctx, err)
@@ -261,6 +260,59 @@ func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// try runs req in a session. The node may have lost that (the connection broke)
+// and may not have the module; each is mended once.
+func (c *Client) try(ctx context.Context, module []byte, req *liopv1.LogicRequest, session **liopv1.IntentResponse) (*Answer, error) {
+	c.o.Progress(Running, 0) // unless the node says that something else comes first
+	a, err := c.execute(ctx, req)
+	for range 2 {
+		f, ok := fault.From(err)
+		if !ok {
+			break
+		}
+		if f.Code == fault.SessionUnknown {
+			fresh, err := c.negotiate(ctx, *session)
+			if err != nil {
+				return nil, err
+			}
+			*session, req.SessionToken = fresh, fresh.SessionToken
+		} else if f.Code == fault.ModuleUnknown && req.WasmBinary == nil {
+			if most := (*session).Limits.ModuleBytes; uint64(len(module)) > most {
+				return nil, &fault.Error{Code: fault.InvalidRequest, Rule: "limits.module_bytes", Owner: fault.Grant,
+					Message: fmt.Sprintf("the module has %d bytes, the session allows %d", len(module), most),
+					Hint:    "make it smaller (strip symbols), or ask for a grant with a larger module_bytes"}
+			}
+			req.WasmBinary = module
+			c.o.Progress(Pushing, len(module))
+		} else {
+			break
+		}
+		a, err = c.execute(ctx, req)
+	}
+	return a, err
+}
+
+// wait waits before the next try, the first of which is 0, for as long as the
+// node says (SPEC §7). It reports false if ctx ends before that.
+func (c *Client) wait(ctx context.Context, hint time.Duration, try int) bool {
+	if hint <= 0 { // it does not say
+		hint = min(fault.MinRetryAfter<<min(try, 10), fault.MaxRetryAfter)
+	}
+	hint += mathrand.N(hint/2 + 1) // all who were refused at once must not come at once
+	if end, ok := ctx.Deadline(); ok && time.Until(end) <= hint {
+		return false
+	}
+	c.o.Progress(Waiting, 0)
+	t := time.NewTimer(hint)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // execute makes one call and collects what it streams.

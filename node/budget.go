@@ -31,6 +31,7 @@ type budgets struct {
 type purse struct {
 	inFlight uint32
 	expires  time.Time
+	took     time.Duration // a recent mean, of how long a run is in flight
 
 	lease  sync.Mutex // held while the ledger is asked
 	leased uint64     // debited, not used yet
@@ -59,14 +60,17 @@ func (b *budgets) enter(d *admission.Decision) (p *purse, leave func(), err erro
 		}
 	}
 	if p.inFlight >= d.Limits.Concurrency {
-		return nil, nil, &fault.Error{Code: fault.Busy, Rule: "limits.concurrency", Owner: fault.Grant,
-			Message: "too many runs of this grant are in flight", Hint: "wait for one to end"}
+		return nil, nil, fault.TryAgain("limits.concurrency", fault.Grant,
+			"too many runs of this grant are in flight", p.took/time.Duration(max(1, p.inFlight)))
 	}
 	p.inFlight++
+	began := b.now()
 	return p, func() {
 		b.mu.Lock()
+		defer b.mu.Unlock()
 		p.inFlight--
-		b.mu.Unlock()
+		const weight = 8 // of what is known already; a mean over the last ten or so
+		p.took += (b.now().Sub(began) - p.took) / weight
 	}, nil
 }
 
@@ -88,6 +92,14 @@ func (b *budgets) debit(ctx context.Context, p *purse, d *admission.Decision) er
 	}
 	p.leased--
 	return nil
+}
+
+// refund takes back a debit whose run never began, so that trying again when
+// the node is busy costs nothing. It goes to the lease: a crash still loses it.
+func (b *budgets) refund(p *purse) {
+	p.lease.Lock()
+	p.leased++
+	p.lease.Unlock()
 }
 
 // left is how many runs d's grant has left.

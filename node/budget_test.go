@@ -97,6 +97,53 @@ func TestLeftCountsWhatIsLeased(t *testing.T) {
 	}
 }
 
+// A run that never began is not spent; what is refunded is not more than that.
+func TestRefund(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l := openLedger(t, path)
+	b := newBudgets(l, time.Now)
+	d := budgetOf("g", grant.Limits{Concurrency: 1, Runs: 2})
+	p, _, err := b.enter(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if err := b.debit(t.Context(), p, d); err != nil {
+			t.Fatal(err)
+		}
+		b.refund(p)
+	}
+	if left, err := b.left(d); err != nil || left != 2 {
+		t.Errorf("%d are left of 2, %v", left, err)
+	}
+	for i := range 3 {
+		if err := b.debit(t.Context(), p, d); errors.Is(err, &fault.Error{Code: fault.LimitRuns}) != (i == 2) {
+			t.Errorf("run %d: %v", i, err)
+		}
+	}
+}
+
+func TestBusyGrantSaysWhenToTryAgain(t *testing.T) {
+	c := newClock()
+	b := newBudgets(openLedger(t, filepath.Join(t.TempDir(), "ledger.db")), c.now)
+	d := budgetOf("g", grant.Limits{Concurrency: 1, Runs: 2})
+	for range 100 {
+		_, leave, err := b.enter(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.t = c.t.Add(time.Second)
+		leave()
+	}
+	if _, _, err := b.enter(d); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := b.enter(d)
+	if f, ok := fault.From(err); !ok || f.RetryAfter != 1600*time.Millisecond {
+		t.Errorf("runs take a second; the refusal is %+v", f)
+	}
+}
+
 func TestConcurrencyIsPerGrant(t *testing.T) {
 	b := newBudgets(openLedger(t, filepath.Join(t.TempDir(), "ledger.db")), time.Now)
 	d, other := budgetOf("a", grant.Limits{Concurrency: 2, Runs: 1}), budgetOf("b", grant.Limits{Concurrency: 1, Runs: 1})

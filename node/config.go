@@ -21,6 +21,13 @@ import (
 // maxConfigBytes bounds node.toml.
 const maxConfigBytes = 1 << 20
 
+// What engine.memory may be: room for some small runs beside the runners that
+// stand by, and no more than addresses count.
+const (
+	minEngineMemory = 256 << 20
+	maxEngineMemory = 1 << 50
+)
+
 // Containment says what the node does when a worker cannot be locked down.
 type Containment string
 
@@ -55,9 +62,11 @@ type Peers struct {
 
 // Engine sizes the worker processes.
 type Engine struct {
-	Runners int   `toml:"runners"` // runs at the same time; default 2 per core
-	Queue   int   `toml:"queue"`   // runs that may wait; default 256
-	Cache   Bytes `toml:"cache"`   // compiled modules on disk; default 1GiB
+	Runners      int   `toml:"runners"`       // runs at the same time; default 2 per core
+	AgentRunners int   `toml:"agent_runners"` // of one agent; default three quarters of runners, at least 1
+	Queue        int   `toml:"queue"`         // runs that may wait; one agent may fill a quarter; default 256
+	Memory       Bytes `toml:"memory"`        // of all runs and runners together; default half of the machine's
+	Cache        Bytes `toml:"cache"`         // compiled modules on disk; default 1GiB
 }
 
 // Dataset is a directory under a name.
@@ -66,6 +75,10 @@ type Dataset struct {
 	Dir    string   `toml:"dir"`   // relative to node.toml
 	Allow  []PeerID `toml:"allow"` // agents; default: any with a grant for it
 	Limits Limits   `toml:"limits"`
+	// RunsAtOnce is how many runs may read this dataset at the same time, of all
+	// agents together; limits.concurrency is of one grant. Default: no cap of
+	// its own.
+	RunsAtOnce int `toml:"runs_at_once"`
 }
 
 // Limits in the file's words.
@@ -192,6 +205,12 @@ func (c Config) Validate() error {
 	if c.Engine.Runners < 0 || c.Engine.Runners > 1024 || c.Engine.Queue < 0 || c.Engine.Queue > 65536 {
 		return errors.New("engine: runners must be 0 to 1024, queue 0 to 65536")
 	}
+	if n := c.Engine.AgentRunners; n < 0 || n > 1024 || c.Engine.Runners > 0 && n > c.Engine.Runners {
+		return errors.New("engine.agent_runners: must be 0 to 1024, and not more than runners")
+	}
+	if m := c.Engine.Memory; m != 0 && (m < minEngineMemory || m > maxEngineMemory) {
+		return fmt.Errorf("engine.memory: must be %s to %s", humanize.IBytes(minEngineMemory), humanize.IBytes(maxEngineMemory))
+	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {
 		if err := guest.ValidDataset(d.Name); err != nil {
@@ -203,6 +222,9 @@ func (c Config) Validate() error {
 		seen[d.Name] = true
 		if d.Dir == "" {
 			return fmt.Errorf("dataset[%d].dir: missing", i)
+		}
+		if d.RunsAtOnce < 0 || d.RunsAtOnce > 1024 {
+			return fmt.Errorf("dataset[%d].runs_at_once: must be 0 to 1024", i)
 		}
 	}
 	return nil

@@ -17,6 +17,8 @@ func TestReadConfigRefuses(t *testing.T) {
 		{"no size", "[limits.max]\nmemory = \"0\"", "node.toml:2:"},
 		{"time", "[limits.default]\n\ntime = \"1us\"", "node.toml:3:"},
 		{"peer", "[peers]\nallow = [\"bob\"]", "node.toml:2:"},
+		{"memory of the engine", "[engine]\nrunners = 2\nmemory = \"0MiB\"", "node.toml:3:"},
+		{"runs at once", "[[dataset]]\nruns_at_once = \"two\"", "node.toml:2:"},
 		{"type", "listen = 7", "node.toml:1:"},
 		{"twice", "realm = \"a\"\nrealm = \"b\"", "node.toml:2:"},
 	} {
@@ -46,6 +48,15 @@ func TestConfigValidate(t *testing.T) {
 		{"dataset name", Config{Datasets: []Dataset{{Name: "../a", Dir: "x"}}}, "dataset[0].name"},
 		{"no dir", Config{Datasets: []Dataset{{Name: "a"}}}, "dataset[0].dir"},
 		{"runners", Config{Engine: Engine{Runners: -1}}, "runners"},
+		{"agent's runners", Config{Engine: Engine{AgentRunners: 5, Runners: 5}}, ""},
+		{"more than all runners", Config{Engine: Engine{AgentRunners: 5, Runners: 4}}, "engine.agent_runners"},
+		{"agent's runners, negative", Config{Engine: Engine{AgentRunners: -1}}, "engine.agent_runners"},
+		{"memory", Config{Engine: Engine{Memory: 256 << 20}}, ""},
+		{"little memory", Config{Engine: Engine{Memory: 255 << 20}}, "engine.memory: must be 256 MiB"},
+		{"endless memory", Config{Engine: Engine{Memory: 1 << 51}}, "engine.memory"},
+		{"runs at once", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1}}}, ""},
+		{"runs at once, negative", Config{Datasets: []Dataset{ok, {Name: "b", Dir: "x", RunsAtOnce: -1}}}, "dataset[1].runs_at_once"},
+		{"runs at once, many", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1025}}}, "dataset[0].runs_at_once"},
 	} {
 		err := tc.c.Validate()
 		if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {
@@ -73,7 +84,8 @@ func TestReadmeConfig(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if c.Limits.Default.Memory != 256<<20 || time.Duration(c.Datasets[0].Limits.Time) != 2*time.Second || len(c.Peers.Allow) != 1 {
+	if c.Limits.Default.Memory != 256<<20 || time.Duration(c.Datasets[0].Limits.Time) != 2*time.Second || len(c.Peers.Allow) != 1 ||
+		c.Engine.AgentRunners != 3 || c.Engine.Memory != 8<<30 || c.Datasets[0].RunsAtOnce != 2 {
 		t.Errorf("read as %+v", c)
 	}
 }

@@ -88,8 +88,13 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	if n.ledger, err = ledger.Open(filepath.Join(state, "ledger.db"), ledger.Options{}); err != nil {
 		return nil, err
 	}
+	atOnce := map[string]int{}
+	for _, d := range c.Datasets {
+		atOnce[d.Name] = d.RunsAtOnce
+	}
 	n.engine, err = engine.New(engine.Config{Dir: filepath.Join(state, "modules"), CacheBytes: int64(c.Engine.Cache),
-		Runners: c.Engine.Runners, Queue: c.Engine.Queue, Log: log})
+		Runners: c.Engine.Runners, AgentRunners: c.Engine.AgentRunners, Queue: c.Engine.Queue,
+		Memory: uint64(c.Engine.Memory), DatasetRuns: atOnce, Log: log})
 	if err != nil {
 		return nil, err
 	}

@@ -162,6 +162,9 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		"module", hex.EncodeToString(job.Module[:8]), "datasets", d.Datasets)
 	res, err := s.sandbox.Run(ctx, job)
 	s.logRun(ctx, caller.ID, d, job, res, err)
+	if neverBegan(err) {
+		s.budgets.refund(purse)
+	}
 	if err != nil {
 		return err
 	}
@@ -175,6 +178,13 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		return fmt.Errorf("sign receipt: %w", err)
 	}
 	return s.reply(stream, res, claim, jws)
+}
+
+// neverBegan reports whether the engine refused a run before its module began,
+// for a reason of the node's.
+func neverBegan(err error) bool {
+	f, ok := fault.From(err)
+	return ok && (f.Code == fault.Busy || f.Rule == "engine.memory")
 }
 
 // job makes an engine job of a request, checking every field (SPEC §5.1, §5.2).
@@ -211,6 +221,8 @@ func (s *service) job(d *admission.Decision, req *liopv1.LogicRequest) (*engine.
 		// An agent with two grants is two tenants: what one may see, the other
 		// may not.
 		Tenant: d.Agent.String() + "/" + key(d),
+		// But it is one agent, and has one share.
+		Agent: d.Agent.String(),
 	}
 	if len(req.WasmBinary) > 0 {
 		j.Wasm = req.WasmBinary

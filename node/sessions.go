@@ -57,8 +57,8 @@ func (s *sessions) open(d *admission.Decision) (string, error) {
 		s.expire()
 	}
 	if len(s.byToken) >= MaxSessions {
-		return "", &fault.Error{Code: fault.Busy, Rule: "sessions", Owner: fault.Node,
-			Message: "the node has too many sessions", Hint: "try again in a minute"}
+		// When one ends is for their agents to say.
+		return "", fault.TryAgain("sessions", fault.Node, "the node has too many sessions", fault.MaxRetryAfter)
 	}
 	s.byToken[ses.token] = ses
 	s.byPeer[d.Agent] = append(s.byPeer[d.Agent], ses)

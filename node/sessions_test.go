@@ -103,7 +103,8 @@ func TestSessionsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.open(decisionFor("late", day)); !errors.Is(err, &fault.Error{Code: fault.Busy}) {
+	_, err := s.open(decisionFor("late", day))
+	if f, ok := fault.From(err); !ok || f.Code != fault.Busy || f.RetryAfter != fault.MaxRetryAfter {
 		t.Errorf("over the total: %v", err)
 	}
 	c.t = c.t.Add(SessionTTL)

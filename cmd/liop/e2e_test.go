@@ -79,7 +79,8 @@ func (o *owner) grant(t testing.TB, agent *identity.Identity, l grant.Limits) st
 func (o *owner) dial(t testing.TB, transport string, l grant.Limits) *client.Client {
 	t.Helper()
 	agent := identity.Generate()
-	c, err := client.Dial(t.Context(), o.addr[transport], client.Options{Identity: agent, Grant: o.grant(t, agent, l)})
+	// What the node refuses is what the tests are about.
+	c, err := client.Dial(t.Context(), o.addr[transport], client.Options{Identity: agent, Grant: o.grant(t, agent, l), Retries: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,6 +160,46 @@ func TestConcurrencyLimit(t *testing.T) {
 	o.log.wait(t, `"outcome":"cancelled"`)
 	if _, err := c.Run(t.Context(), client.Request{Module: testGuest(t, "hello")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// An agent in a hurry, with one run at a time in its grant and a client that
+// waits when told to, gets all its answers, and pays for each once.
+func TestBusyIsTriedAgain(t *testing.T) {
+	o := startOwner(t, nil)
+	agent := identity.Generate()
+	const runs = 6
+	c, err := client.Dial(t.Context(), o.addr["quic"], client.Options{Identity: agent, Retries: 1000,
+		Grant: o.grant(t, agent, grant.Limits{Concurrency: 1, Runs: runs})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	var wg sync.WaitGroup
+	for range runs {
+		wg.Go(func() {
+			if _, err := c.Run(t.Context(), client.Request{Module: testGuest(t, "hello")}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if _, err := c.Run(t.Context(), client.Request{Module: testGuest(t, "hello")}); !errors.Is(err, &fault.Error{Code: fault.LimitRuns}) {
+		t.Errorf("one run more than the grant allows: %v", err)
+	}
+}
+
+// A run that the node had no room for is not taken from the grant, and one that
+// it never has room for names whose rule that is.
+func TestRefusedRunsAreFree(t *testing.T) {
+	o := startOwner(t, func(c *node.Config) { c.Engine.Memory = 256 << 20 })
+	c := o.dial(t, "tcp", grant.Limits{MemoryBytes: 512 << 20, Runs: 2})
+	for range 5 {
+		_, err := c.Run(t.Context(), client.Request{Module: testGuest(t, "hello")})
+		f, ok := fault.From(err)
+		if !ok || f.Code != fault.LimitMemory || f.Rule != "engine.memory" || f.Owner != fault.Node || f.Hint == "" {
+			t.Fatalf("got %+v", err)
+		}
 	}
 }
 

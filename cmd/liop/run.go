@@ -33,6 +33,7 @@ type runFlags struct {
 	datasets, inputs     []string
 	json                 bool
 	timeout              time.Duration
+	retries              int
 }
 
 func runCmd() *cobra.Command {
@@ -65,11 +66,15 @@ The answer goes to stdout exactly as it came, everything else to stderr.`,
 	fs.StringVar(&f.receipt, "receipt", "", "write the receipt to this file")
 	fs.BoolVar(&f.json, "json", false, "print one JSON object: answer, receipt, limits, stats")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this time (default: wait for the node's limits)")
+	fs.IntVar(&f.retries, "retries", client.DefaultRetries, "how often to wait and try again when the node is busy, 0 to 1000")
 	c.RunE = func(c *cobra.Command, args []string) error { return runFilter(c, f, args[0], args[1], args[2:]) }
 	return c
 }
 
 func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string) error {
+	if f.retries < 0 || f.retries > 1000 {
+		return usage(c, fmt.Errorf("--retries %d is not 0 to 1000", f.retries))
+	}
 	home, id, err := loadIdentity(f.home)
 	if err != nil {
 		return err
@@ -98,7 +103,8 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 
 	p := newProgress(os.Stderr)
 	defer p.stop()
-	cl, err := client.Dial(ctx, node, client.Options{Identity: id, Grant: chain, Datasets: f.datasets, Progress: p.phase})
+	cl, err := client.Dial(ctx, node, client.Options{Identity: id, Grant: chain, Datasets: f.datasets, Progress: p.phase,
+		Retries: retries(f.retries)})
 	if err != nil {
 		return timedOut(ctx, f, err)
 	}
@@ -124,6 +130,14 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 	fmt.Fprintf(os.Stderr, "liop: sent %s, received %s, %s of data stayed at the node\n",
 		humanize.IBytes(cl.Conn().BytesSent()), humanize.IBytes(cl.Conn().BytesReceived()), humanize.IBytes(a.Stats.GetDatasetBytes()))
 	return nil
+}
+
+// retries is the flag in the client's terms, where zero is the default.
+func retries(flag int) int {
+	if flag == 0 {
+		return -1
+	}
+	return flag
 }
 
 func timedOut(ctx context.Context, f runFlags, err error) error {

@@ -7,6 +7,7 @@ package fault
 
 import (
 	"errors"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -58,6 +59,27 @@ type Error struct {
 	Owner   Owner
 	Message string // lower case, no full stop
 	Hint    string // what would be accepted, or what to do next; may be empty
+	// RetryAfter is when to try again, with code Busy; zero if nothing is known.
+	// It crosses the wire in whole milliseconds.
+	RetryAfter time.Duration
+}
+
+// What a node may say of when to try again (SPEC §7).
+const (
+	MinRetryAfter = 50 * time.Millisecond
+	MaxRetryAfter = 30 * time.Second
+)
+
+// TryAgain is a refusal with code Busy. It rounds the estimated wait up to
+// MinRetryAfter times a power of two, so that it says how loaded the node is
+// and nothing finer, and cuts it to MaxRetryAfter.
+func TryAgain(rule string, owner Owner, message string, wait time.Duration) *Error {
+	in := MinRetryAfter
+	for in < wait && in < MaxRetryAfter {
+		in *= 2
+	}
+	in = min(in, MaxRetryAfter)
+	return &Error{Code: Busy, Rule: rule, Owner: owner, Message: message, Hint: "try again in " + in.String(), RetryAfter: in}
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -107,13 +129,16 @@ func (e *Error) GRPCStatus() *status.Status {
 func (e *Error) Proto() *liopv1.ErrorDetail {
 	return &liopv1.ErrorDetail{
 		Code: string(e.Code), Rule: e.Rule, Owner: string(e.Owner), Message: e.Message, Hint: e.Hint,
+		RetryAfterMs: uint32(min(max(e.RetryAfter, 0), MaxRetryAfter).Milliseconds()),
 	}
 }
 
-// FromProto is the inverse of Proto.
+// FromProto is the inverse of Proto. Of a RetryAfter above MaxRetryAfter it makes
+// MaxRetryAfter.
 func FromProto(d *liopv1.ErrorDetail) *Error {
 	return &Error{
 		Code: Code(d.GetCode()), Rule: d.GetRule(), Owner: Owner(d.GetOwner()), Message: d.GetMessage(), Hint: d.GetHint(),
+		RetryAfter: min(time.Duration(d.GetRetryAfterMs())*time.Millisecond, MaxRetryAfter),
 	}
 }
 

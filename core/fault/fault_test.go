@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/liop-project/liop/core/liopv1"
 )
 
 // A fault arrives whole at the other end of a call.
 func TestRoundTrip(t *testing.T) {
-	sent := &Error{Code: LimitTime, Rule: "limits.wall_ms", Owner: Grant, Message: "too slow", Hint: "be quick"}
+	sent := &Error{Code: LimitTime, Rule: "limits.wall_ms", Owner: Grant, Message: "too slow", Hint: "be quick", RetryAfter: 1500 * time.Millisecond}
 	wrapped := fmt.Errorf("run: %w", sent)
 	got, ok := From(sent.GRPCStatus().Err())
 	if !ok || *got != *sent {
@@ -25,6 +28,33 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if *FromProto(sent.Proto()) != *sent {
 		t.Error("the wire form lost something")
+	}
+}
+
+func TestTryAgain(t *testing.T) {
+	for _, tc := range []struct{ wait, want time.Duration }{
+		{-time.Second, MinRetryAfter},
+		{0, MinRetryAfter},
+		{MinRetryAfter, MinRetryAfter},
+		{MinRetryAfter + 1, 2 * MinRetryAfter},
+		{700 * time.Millisecond, 800 * time.Millisecond},
+		{25 * time.Second, 25600 * time.Millisecond},
+		{26 * time.Second, MaxRetryAfter},
+		{1 << 62, MaxRetryAfter},
+	} {
+		e := TryAgain("queue", Node, "full", tc.wait)
+		if e.RetryAfter != tc.want || e.Hint != "try again in "+tc.want.String() || e.Code != Busy {
+			t.Errorf("a wait of %s is %+v, want %s", tc.wait, e, tc.want)
+		}
+	}
+}
+
+// Whoever reads a fault need not mistrust its RetryAfter.
+func TestRetryAfterIsBoundedByItsReader(t *testing.T) {
+	for ms, want := range map[uint32]time.Duration{0: 0, 1: time.Millisecond, 30_001: MaxRetryAfter, 1<<32 - 1: MaxRetryAfter} {
+		if got := FromProto(&liopv1.ErrorDetail{Code: "busy", RetryAfterMs: ms}).RetryAfter; got != want {
+			t.Errorf("%d ms are read as %s, want %s", ms, got, want)
+		}
 	}
 }
 

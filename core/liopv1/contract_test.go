@@ -58,3 +58,19 @@ func TestContract(t *testing.T) {
 		t.Error("ExecuteLogic is not server-streaming")
 	}
 }
+
+// The messages of our own keep the numbers that are in use.
+func TestOwnNumbers(t *testing.T) {
+	for message, fields := range map[protoreflect.Name][]protoreflect.Name{
+		"Limits":      {"memory_bytes", "wall_ms", "output_bytes", "input_bytes", "module_bytes", "concurrency", "runs_left", "runs_limited"},
+		"Stats":       {"queue_ms", "compile_ms", "run_ms", "module_cached", "dataset_bytes"},
+		"ErrorDetail": {"code", "rule", "owner", "message", "hint", "retry_after_ms"},
+	} {
+		m := File_liop_v1_logic_mesh_proto.Messages().ByName(message)
+		for i, name := range fields {
+			if f := m.Fields().ByName(name); f == nil || int(f.Number()) != i+1 {
+				t.Errorf("%s.%s must be field %d", message, name, i+1)
+			}
+		}
+	}
+}

@@ -671,7 +671,9 @@ type ErrorDetail struct {
 	// What happened, without data, paths or internals.
 	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	// What would be accepted, or what to do next.
-	Hint          string `protobuf:"bytes,5,opt,name=hint,proto3" json:"hint,omitempty"`
+	Hint string `protobuf:"bytes,5,opt,name=hint,proto3" json:"hint,omitempty"`
+	// With code "busy": when to try again, at most 30000. Zero: not known.
+	RetryAfterMs  uint32 `protobuf:"varint,6,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -741,6 +743,13 @@ func (x *ErrorDetail) GetHint() string {
 	return ""
 }
 
+func (x *ErrorDetail) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
 var File_liop_v1_logic_mesh_proto protoreflect.FileDescriptor
 
 const file_liop_v1_logic_mesh_proto_rawDesc = "" +
@@ -800,13 +809,14 @@ const file_liop_v1_logic_mesh_proto_rawDesc = "" +
 	"compile_ms\x18\x02 \x01(\x04R\tcompileMs\x12\x15\n" +
 	"\x06run_ms\x18\x03 \x01(\x04R\x05runMs\x12#\n" +
 	"\rmodule_cached\x18\x04 \x01(\bR\fmoduleCached\x12#\n" +
-	"\rdataset_bytes\x18\x05 \x01(\x04R\fdatasetBytes\"y\n" +
+	"\rdataset_bytes\x18\x05 \x01(\x04R\fdatasetBytes\"\x9f\x01\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +
 	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x12\n" +
-	"\x04hint\x18\x05 \x01(\tR\x04hint*X\n" +
+	"\x04hint\x18\x05 \x01(\tR\x04hint\x12$\n" +
+	"\x0eretry_after_ms\x18\x06 \x01(\rR\fretryAfterMs*X\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fPHASE_QUEUED\x10\x01\x12\x13\n" +

@@ -105,6 +105,8 @@ func TestNumbers(t *testing.T) {
 		fmt.Sprintf("the session's 1 to %d datasets", guest.MaxDatasets),
 		fmt.Sprintf("base64url, %d to %d bytes", receipt.MinNonce, receipt.MaxNonce),
 		fmt.Sprintf("`nonce` is %d to %d random bytes", receipt.MinNonce, receipt.MaxNonce),
+		fmt.Sprintf("%d to %s ms, or 0 if it has none", fault.MinRetryAfter.Milliseconds(), comma(fault.MaxRetryAfter.Milliseconds())),
+		fmt.Sprintf("%d ms times a power of two, cut to %s ms", fault.MinRetryAfter.Milliseconds(), comma(fault.MaxRetryAfter.Milliseconds())),
 		fmt.Sprintf("at most %d, each 1 to %d of", receipt.MaxContainment, receipt.MaxContained),
 	} {
 		if !strings.Contains(text, want) {

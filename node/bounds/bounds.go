@@ -130,6 +130,12 @@ const (
 	// interrupted.
 	// Test: TestTooManyFiles.
 	DirEntries = 1_000_000
+	// RunnerMemory is what a runner is counted with in the node's memory budget
+	// besides what its run may use, in bytes, and all that an idle or a blank
+	// one is counted with: it has 20 MB resident. HostMemory is far more than
+	// honest runs take, so it is a limit and no promise.
+	// Test: TestMemoryBudget.
+	RunnerMemory = 32 << 20
 	// Nice is the priority of runners once they have a guest, and of compilers:
 	// a third of the node's weight when they compete for a CPU.
 	// Test: TestRunnerYieldsToTheNode.
@@ -158,6 +164,35 @@ const (
 	Bind = 30 * time.Second
 )
 
+// What one agent may take of what all share, so that its flood is its own
+// problem.
+const (
+	// Reserve is the part of the runners and of their memory that no one agent
+	// may hold: one in so many, but an agent may always have one run.
+	// Test: TestFloodLeavesRoom.
+	Reserve = 4
+	// AgentQueue is the part of the queue that one agent may fill: one in so
+	// many. An agent with more in flight than that has nothing to gain by it.
+	// Test: TestScheduleQueuesAreBounded.
+	AgentQueue = 4
+	// AgentCompilers is how many compilations of one agent run at the same
+	// time: one can take CompileTime.
+	// Test: TestCompileBombsLeaveRoom.
+	AgentCompilers = 1
+	// Compilers is how many compilations run at the same time on a small
+	// machine, and half as many as there are CPUs on a larger one; more than
+	// AgentCompilers, so that no one agent has them all.
+	// Test: TestCompileBombsLeaveRoom.
+	Compilers = 2
+	// AgentCompileQueue is how many different modules of one agent may wait to
+	// be compiled; the node holds the bytes of each.
+	// Test: TestCompileBombsLeaveRoom.
+	AgentCompileQueue = 8
+	// CompileQueue is how many modules may wait to be compiled.
+	// Test: TestScheduleQueuesAreBounded.
+	CompileQueue = 32
+)
+
 // Defaults of what the owner configures.
 const (
 	// Cache is how much compiled code is kept on disk, in bytes. Key: engine.cache.
@@ -166,6 +201,16 @@ const (
 	// Queue is how many runs may wait for a runner. Key: engine.queue.
 	// Test: TestQueueIsBounded.
 	Queue = 256
+	// MemoryPart is the part of the machine's memory, or of the cgroup's, that is
+	// promised to runs: one in so many. The rest is for the node, for
+	// compilers, and for the files of the datasets in the page cache. Key:
+	// engine.memory.
+	// Test: TestMemoryBudget.
+	MemoryPart = 2
+	// AssumedMemory is what a machine is taken to have, in bytes, that does not
+	// say.
+	// Test: TestMemoryBudget.
+	AssumedMemory = 4 << 30
 	// Blank is how many runners stand ready before they are needed.
 	// Test: TestBlankRunners.
 	Blank = 2

@@ -94,15 +94,19 @@ func (c *cache) get(module [32]byte) (string, bool) {
 	return a.path, true
 }
 
-// put stores an artifact. If the disk is full it makes room once.
+// put stores an artifact. One that is there already stays untouched: a runner
+// may be about to load it. If the disk is full it makes room once.
 func (c *cache) put(module [32]byte, code []byte) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.entries[module] != nil {
+	digest := sum(code)
+	if a := c.entries[module]; a != nil {
+		if a.checked && a.sum == digest {
+			return a.path, nil
+		}
 		c.remove(module)
 	}
 	c.evict(int64(len(code)))
-	digest := sum(code)
 	path := filepath.Join(c.dir, fmt.Sprintf("%x-%x.cwasm", module, digest))
 	err := writeFile(path, code)
 	if err != nil && len(c.entries) > 0 {

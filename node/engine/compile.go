@@ -17,23 +17,26 @@ func sum(b []byte) [32]byte { return sha256.Sum256(b) }
 // hexID is how a module is named in logs.
 func hexID(m [32]byte) string { return hex.EncodeToString(m[:8]) }
 
-// compile makes the artifact of j's module and returns its path. Callers with
-// the same module share one compilation, which goes on if they leave: the next
-// one wants it too, and it is bounded.
+// compile makes the artifact of j's module and returns its path. Calls of one
+// agent with the same module share one compilation, which goes on if they leave:
+// the next one wants it too, and it is bounded. Those of another agent do not
+// share it: they would wait for the first one's turn.
 func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
-	ch := e.compiles.DoChan(string(j.Module[:]), func() (any, error) {
+	ch := e.compiles.DoChan(string(j.Module[:])+j.agent(), func() (any, error) {
 		if !e.begin() {
 			return "", closed()
 		}
 		defer e.busy.Done()
-		if path, ok := e.cache.get(j.Module); ok {
-			return path, nil
+		turn, err := e.compilers.enter(e.life, claim{agent: j.agent()}, func() {})
+		if err != nil {
+			if e.life.Err() != nil {
+				err = closed()
+			}
+			return "", err
 		}
-		select {
-		case e.compilers <- struct{}{}:
-			defer func() { <-e.compilers }()
-		case <-e.life.Done():
-			return "", closed()
+		defer e.compilers.leave(turn)
+		if path, ok := e.cache.get(j.Module); ok { // by now
+			return path, nil
 		}
 		artifact, err := e.compileIn(j.Wasm)
 		if err != nil {

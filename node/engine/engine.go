@@ -45,6 +45,9 @@ type Job struct {
 	// Tenant names who this runs for. A runner process that has run one
 	// tenant's job never runs another's.
 	Tenant string
+	// Agent is who gets a fair share: what one agent has under way does not make
+	// another wait. Default: Tenant.
+	Agent string
 	// Progress, if not nil, is called as the job advances, from the goroutine
 	// that called Run.
 	Progress func(liopv1.Phase)
@@ -76,10 +79,20 @@ type Config struct {
 	Dir        string // for compiled modules; made if absent, 0700
 	CacheBytes int64  // default bounds.Cache
 	Runners    int    // runs at the same time; default 2 × GOMAXPROCS
-	Queue      int    // default bounds.Queue
-	Blank      int    // default bounds.Blank; -1 for none
-	Reuse      int    // default bounds.Reuse; 1 for a new process each run
-	Idle       time.Duration
+	// AgentRunners is how many runs one agent may have at the same time, at most
+	// Runners; default all but one in bounds.Reserve, rounded up, at least 1.
+	AgentRunners int
+	Queue        int // default bounds.Queue; one agent may fill one in bounds.AgentQueue of it
+	// Memory is how much all runs and runners together may have, in bytes. A run
+	// counts with its limits of memory and output, its stdin, and
+	// bounds.RunnerMemory; an idle or blank runner with the last only, and idle
+	// ones are killed when runs need it. Compilers come on top. Default one in
+	// bounds.MemoryPart of the machine's, or of the cgroup's.
+	Memory      uint64
+	DatasetRuns map[string]int // runs at the same time on a dataset, by its name; absent: no cap
+	Blank       int            // default bounds.Blank; -1 for none
+	Reuse       int            // default bounds.Reuse; 1 for a new process each run
+	Idle        time.Duration
 	// CompileTime bounds one compilation, in whole seconds of CPU time, and by
 	// the clock to three times that; default bounds.CompileTime.
 	CompileTime time.Duration
@@ -93,12 +106,17 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	def(&c.Runners, 2*runtime.GOMAXPROCS(0))
+	def(&c.AgentRunners, max(1, c.Runners-(c.Runners+bounds.Reserve-1)/bounds.Reserve))
+	c.AgentRunners = min(c.AgentRunners, c.Runners)
 	def(&c.Queue, bounds.Queue)
 	def(&c.Blank, bounds.Blank)
 	def(&c.Reuse, bounds.Reuse)
 	c.Blank = max(c.Blank, 0)
 	if c.CacheBytes == 0 {
 		c.CacheBytes = bounds.Cache
+	}
+	if c.Memory == 0 {
+		c.Memory = physicalMemory() / bounds.MemoryPart
 	}
 	if c.Idle == 0 {
 		c.Idle = bounds.Idle
@@ -113,9 +131,13 @@ func (c Config) withDefaults() Config {
 }
 
 // compilers is how many modules are compiled at the same time.
-func compilers() int { return max(1, runtime.GOMAXPROCS(0)/2) }
+func compilers() int { return max(bounds.Compilers, runtime.GOMAXPROCS(0)/2) }
 
-func (c Config) workerMemory() uint64 { return 4 << 30 }
+// workerMemory bounds the memory of all workers together: what is promised to
+// runs, and what compilers may take.
+func (c Config) workerMemory() uint64 {
+	return c.Memory + uint64(compilers())*bounds.CompileMemory
+}
 
 // workerThreads bounds the threads of all workers together.
 func (c Config) workerThreads() int {
@@ -129,7 +151,7 @@ type Engine struct {
 	spawner   *spawner
 	pool      *pool
 	compiles  singleflight.Group
-	compilers chan struct{} // slots: compilers that run at the same time
+	compilers *schedule
 	maxTime   time.Duration // CPU time of one compilation
 	life      context.Context
 	end       context.CancelFunc
@@ -149,6 +171,9 @@ func New(c Config) (*Engine, error) {
 		return nil, errors.New("engine: this program does not import package sandbox, so it cannot be its own worker")
 	}
 	c = c.withDefaults()
+	if least := uint64(c.Blank+1) * bounds.RunnerMemory; c.Memory <= least {
+		return nil, fmt.Errorf("engine: Config.Memory is %d bytes, and the runners alone need %d", c.Memory, least)
+	}
 	if err := sealDescriptors(); err != nil {
 		return nil, err
 	}
@@ -166,7 +191,9 @@ func New(c Config) (*Engine, error) {
 	}
 	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(iso, group), maxTime: c.CompileTime}
 	e.life, e.end = context.WithCancel(context.Background())
-	e.compilers = make(chan struct{}, compilers())
+	e.compilers = newSchedule(rules{what: "modules", name: "compile_queue",
+		runners: compilers(), agentRunners: bounds.AgentCompilers,
+		queue: bounds.CompileQueue, agentQueue: bounds.AgentCompileQueue})
 	e.pool = newPool(e.life, e.spawner, c)
 	return e, nil
 }
@@ -198,6 +225,14 @@ func (e *Engine) begin() bool {
 
 // Has reports whether a module can be run by hash alone.
 func (e *Engine) Has(module [32]byte) bool { return e.cache.has(module) }
+
+// agent is who j's share is taken from.
+func (j *Job) agent() string {
+	if j.Agent == "" {
+		return j.Tenant
+	}
+	return j.Agent
+}
 
 // Run executes a job. Every error is a *fault.Error that may be shown to the
 // agent, except those of ctx. Cancelling ctx kills the runner.

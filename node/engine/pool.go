@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/liop-project/liop/core/fault"
@@ -15,26 +15,26 @@ import (
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
-// pool hands out runners. At most cap(slots) run at a time, at most as many
-// more wait idle for another run of their tenant, and a few stand by blank.
+// pool hands out runners: the schedule says who may have one, and the pool finds
+// or starts it. At most as many as may run wait idle for another run of their
+// tenant, and a few stand by blank.
 //
-// Lock order: pool.mu is never held while a worker is started or waited for.
+// Lock order: pool.mu is never held while a worker is started or waited for, or
+// while the schedule is asked.
 type pool struct {
-	log     *slog.Logger
-	life    context.Context
-	spawner *spawner
-	reuse   int
-	idleFor time.Duration
-
-	slots   chan struct{}
-	waiting atomic.Int64
-	queue   int64
+	log      *slog.Logger
+	life     context.Context
+	spawner  *spawner
+	schedule *schedule
+	reuse    int
+	idleFor  time.Duration
+	idleMax  int // idle runners
 
 	mu     sync.Mutex
 	idle   []*runner    // least recently used first
 	blanks chan *worker // started, not bound
 	refill chan struct{}
-	wg     sync.WaitGroup // filler and sweeper
+	wg     sync.WaitGroup // filler and sweeper, and whoever waits until a killed runner is gone
 }
 
 // runner is a worker bound to one tenant, module, memory limit and set of mounts.
@@ -42,14 +42,19 @@ type runner struct {
 	*worker
 	log         *slog.Logger
 	key         string
+	agent       string
+	place       *place // what it has in the schedule while it runs
 	runs        int
 	idleAt      time.Time
 	containment *wire.Containment
 }
 
 func newPool(life context.Context, s *spawner, c Config) *pool {
-	p := &pool{log: c.Log, life: life, spawner: s, reuse: c.Reuse, idleFor: c.Idle,
-		slots: make(chan struct{}, c.Runners), queue: int64(c.Queue),
+	memory := c.Memory - uint64(c.Blank)*bounds.RunnerMemory
+	p := &pool{log: c.Log, life: life, spawner: s, reuse: c.Reuse, idleFor: c.Idle, idleMax: c.Runners,
+		schedule: newSchedule(rules{what: "runs", name: "queue", runners: c.Runners, agentRunners: c.AgentRunners,
+			queue: c.Queue, agentQueue: max(1, c.Queue/bounds.AgentQueue),
+			memory: memory, agentMemory: memory - memory/bounds.Reserve, datasetRuns: c.DatasetRuns}),
 		blanks: make(chan *worker, c.Blank), refill: make(chan struct{}, 1)}
 	p.wg.Add(2)
 	go p.fill(c.Blank)
@@ -89,38 +94,38 @@ func keyOf(j *Job) string {
 	return b.String()
 }
 
+// claimOf is what j takes of what is shared, with everything that its runner
+// holds for it.
+func claimOf(j *Job) claim {
+	c := claim{agent: j.agent(), memory: j.Limits.Memory + j.Limits.Output + uint64(len(j.Stdin)) + bounds.RunnerMemory}
+	for _, m := range j.Mounts {
+		c.datasets = append(c.datasets, m.Name)
+	}
+	return c
+}
+
 // acquire gives a runner that is bound to j. The caller must release it.
 func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func()) (*runner, error) {
-	select {
-	case p.slots <- struct{}{}:
-	default:
-		if p.waiting.Add(1) > p.queue {
-			p.waiting.Add(-1)
-			return nil, &fault.Error{Code: fault.Busy, Rule: "queue", Owner: fault.Node,
-				Message: "the node has too many runs waiting", Hint: "try again in a second"}
-		}
-		queued()
-		select {
-		case p.slots <- struct{}{}:
-			p.waiting.Add(-1)
-		case <-ctx.Done():
-			p.waiting.Add(-1)
-			return nil, context.Cause(ctx)
-		}
+	place, err := p.schedule.enter(ctx, claimOf(j), queued)
+	if err != nil {
+		return nil, err
 	}
 	r, err := p.runner(ctx, j, artifact)
 	if err != nil {
-		<-p.slots
+		p.schedule.leave(place)
 		return nil, err
 	}
+	r.place = place
 	return r, nil
 }
 
 func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, error) {
 	key := keyOf(j)
 	if r := p.takeIdle(key); r != nil {
+		p.trim()
 		return r, nil
 	}
+	p.trim()
 	for _, start := range []func() (*worker, error){p.blank, p.fresh} {
 		w, err := start()
 		if err != nil {
@@ -130,7 +135,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 			p.log.ErrorContext(ctx, "start runner", "error", err)
 			break
 		}
-		r := &runner{worker: w, log: p.log, key: key}
+		r := &runner{worker: w, log: p.log, key: key, agent: j.agent()}
 		err = r.bind(ctx, j, artifact)
 		if err == nil {
 			return r, nil
@@ -149,25 +154,56 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 
 // release takes a runner back; it is kept for its tenant if it is still good.
 func (p *pool) release(r *runner, good bool) {
+	place := r.place // once r is idle, another run may have it
 	r.runs++
 	if !good || r.runs >= p.reuse || p.life.Err() != nil {
-		<-p.slots
 		r.kill()
+		p.wg.Go(func() { // its memory is in use until then
+			<-r.done
+			p.schedule.leave(place)
+		})
 		return
 	}
-	var over *runner
 	p.mu.Lock()
 	r.idleAt = time.Now()
 	p.idle = append(p.idle, r)
-	if len(p.idle) > cap(p.slots) {
-		over = p.idle[0]
-		p.idle = p.idle[1:]
+	p.mu.Unlock()
+	p.schedule.leave(place)
+	p.trim()
+}
+
+// trim kills idle runners until there are not too many, nor more than fit into
+// what is not promised to runs.
+func (p *pool) trim() {
+	room := min(uint64(p.idleMax), p.schedule.free()/bounds.RunnerMemory)
+	var over []*runner
+	p.mu.Lock()
+	for uint64(len(p.idle)) > room {
+		i := p.spare()
+		over = append(over, p.idle[i])
+		p.idle = slices.Delete(p.idle, i, i+1)
 	}
 	p.mu.Unlock()
-	<-p.slots
-	if over != nil {
-		over.kill()
+	for _, r := range over {
+		r.kill()
 	}
+}
+
+// spare is which idle runner is missed least: the oldest of the agent that has
+// most of them, so that a flood of different modules costs no other agent its
+// own. p.mu is held.
+func (p *pool) spare() int {
+	count := map[string]int{}
+	for _, r := range p.idle {
+		count[r.agent]++
+	}
+	least := 0
+	for i, r := range p.idle {
+		if count[r.agent] > count[p.idle[least].agent] {
+			least = i
+		}
+	}
+	return least
 }
 
 func (p *pool) takeIdle(key string) *runner {

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package engine
+
+import "github.com/liop-project/liop/node/bounds"
+
+func physicalMemory() uint64 { return bounds.AssumedMemory }
