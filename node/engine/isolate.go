@@ -15,8 +15,8 @@ import (
 type isolation struct {
 	name       string // its argv[1]: the wire names, with dots between
 	namespaces uintptr
-	user       bool        // a user namespace of its own
-	uid        int         // 0: the node's
+	user       bool        // with a user namespace of its own
+	uid        bool        // not root, which the node is
 	caps       []uintptr   // until it is locked down
 	gaps       []*wire.Gap // what it lacks of the first choice
 }

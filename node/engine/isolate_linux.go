@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,9 +12,16 @@ import (
 	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
-// nobody is whom workers of a root node run as: the kernel's overflow user, who
-// owns nothing.
-const nobody = 65534
+// Workers of a root node run as users that own nothing and are nobody else's:
+// each as another, so that none can signal another, and the kernel counts the
+// threads of each. This range is in no use on Linux systems (systemd, "Users,
+// Groups, UIDs and GIDs", special ranges).
+const (
+	firstUser = 1879048192
+	users     = 1 << 16
+)
+
+var workers atomic.Uint32
 
 const (
 	allNamespaces   = unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS
@@ -45,8 +53,8 @@ func candidates() []isolation {
 		return list
 	}
 	list = []isolation{
-		{name: allNames + "." + wire.User, namespaces: allNamespaces, uid: nobody, caps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH}},
-		{name: wire.User, uid: nobody, caps: []uintptr{unix.CAP_DAC_READ_SEARCH}},
+		{name: allNames + "." + wire.User, namespaces: allNamespaces, uid: true, caps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_DAC_READ_SEARCH}},
+		{name: wire.User, uid: true, caps: []uintptr{unix.CAP_DAC_READ_SEARCH}},
 		{},
 	}
 	return list
@@ -78,8 +86,9 @@ func (i isolation) attr() *syscall.SysProcAttr {
 		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
 		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
 	}
-	if i.uid != 0 {
-		a.Credential = &syscall.Credential{Uid: uint32(i.uid), Gid: uint32(i.uid)}
+	if i.uid {
+		id := firstUser + workers.Add(1)%users
+		a.Credential = &syscall.Credential{Uid: id, Gid: id}
 	}
 	return a
 }

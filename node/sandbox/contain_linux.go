@@ -54,8 +54,8 @@ func contain(iso isolation, c containment) (*wire.Containment, error) {
 		c.cpu = unix.RLIM_INFINITY
 	}
 	threads := uint64(unix.RLIM_INFINITY)
-	if iso.has(wire.MountNamespace) && !iso.has(wire.User) {
-		threads = bounds.Threads // in a user namespace of our own, this counts no others
+	if iso.has(wire.MountNamespace) || iso.has(wire.User) {
+		threads = bounds.Threads // with a user, or a namespace of users, of our own, this counts no others
 	}
 	for _, l := range []struct {
 		name string

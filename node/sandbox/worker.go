@@ -55,6 +55,7 @@ func compiler(c *wire.Conn, iso isolation) error {
 	refuse := func(msg string) error {
 		return c.Send(&wire.Compiled{Message: firstLine(msg), Containment: contained}, nil)
 	}
+	bug(c, string(wasm), refuse)
 	m, err := wasmtime.NewModule(eng, wasm)
 	if err != nil {
 		return refuse(err.Error())
@@ -130,6 +131,11 @@ func runner(c *wire.Conn, iso isolation) error {
 		stdin, err := c.RecvRaw(bounds.Module)
 		if err != nil {
 			return err
+		}
+		if len(run.Args) > 0 {
+			bug(c, run.Args[0], func(text string) error {
+				return c.Send(&wire.Ran{Outcome: wire.Outcome_EXITED}, []byte(text))
+			})
 		}
 		if err := b.run(c, &run, stdin); err != nil {
 			return err
