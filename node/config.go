@@ -89,6 +89,7 @@ type Limits struct {
 	Input       Bytes    `toml:"input"`
 	Module      Bytes    `toml:"module"`
 	Concurrency uint32   `toml:"concurrency"`
+	Fuel        uint64   `toml:"fuel"`
 	Runs        uint64   `toml:"runs"`
 }
 
@@ -96,7 +97,7 @@ func (l Limits) grant() grant.Limits {
 	return grant.Limits{
 		MemoryBytes: uint64(l.Memory), WallMS: uint64(time.Duration(l.Time).Milliseconds()),
 		OutputBytes: uint64(l.Output), InputBytes: uint64(l.Input), ModuleBytes: uint64(l.Module),
-		Concurrency: l.Concurrency, Runs: l.Runs,
+		Concurrency: l.Concurrency, Fuel: l.Fuel, Runs: l.Runs,
 	}
 }
 

@@ -42,7 +42,7 @@ type service struct {
 	sessions *sessions
 	budgets  *budgets
 	sandbox  engine.Sandbox
-	has      func(module [32]byte) bool
+	has      func(*engine.Job) bool
 	now      func() time.Time
 	draining atomic.Bool
 }
@@ -95,7 +95,7 @@ func (s *service) negotiate(ctx context.Context, agent peer.ID, req *liopv1.Inte
 		SessionToken: token,
 		SessionTtlMs: uint32(SessionTTL.Milliseconds()),
 		Limits: &liopv1.Limits{MemoryBytes: l.MemoryBytes, WallMs: l.WallMS, OutputBytes: l.OutputBytes,
-			InputBytes: l.InputBytes, ModuleBytes: l.ModuleBytes, Concurrency: l.Concurrency,
+			InputBytes: l.InputBytes, ModuleBytes: l.ModuleBytes, Concurrency: l.Concurrency, Fuel: l.Fuel,
 			RunsLeft: left, RunsLimited: true},
 	}, nil
 }
@@ -123,7 +123,7 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		return err
 	}
 	defer leave()
-	if job.Wasm == nil && !s.has(job.Module) {
+	if job.Wasm == nil && !s.has(job) {
 		return engine.UnknownModule() // before the debit: the agent will call again with the bytes
 	}
 	if err := s.budgets.debit(ctx, purse, d); err != nil {
@@ -135,7 +135,7 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		Node: s.id.ID(), Agent: caller.ID, Time: s.now().UnixMilli(), Nonce: req.Nonce,
 		Module: job.Module, Args: guest.ArgsHash(req.Args), Stdin: sha256.Sum256(job.Stdin), Grant: d.Grant.Hash,
 		Limits: receipt.Limits{MemoryBytes: d.Limits.MemoryBytes, WallMS: d.Limits.WallMS, OutputBytes: d.Limits.OutputBytes,
-			InputBytes: d.Limits.InputBytes, ModuleBytes: d.Limits.ModuleBytes, Concurrency: d.Limits.Concurrency},
+			InputBytes: d.Limits.InputBytes, ModuleBytes: d.Limits.ModuleBytes, Concurrency: d.Limits.Concurrency, Fuel: d.Limits.Fuel},
 	}
 	for _, name := range d.Datasets {
 		ds := s.datasets[name]
@@ -169,7 +169,7 @@ func (s *service) ExecuteLogic(req *liopv1.LogicRequest, stream liopv1.LogicMesh
 		return err
 	}
 	claim.Answer = receipt.Answer{Bytes: uint64(len(res.Answer)), SHA256: sha256.Sum256(res.Answer)}
-	claim.Containment = res.Containment.GetActive()
+	claim.Fuel, claim.Containment = res.Fuel, res.Containment.GetActive()
 	for _, g := range res.Containment.GetGaps() {
 		claim.Gaps = append(claim.Gaps, g.Feature)
 	}
@@ -217,7 +217,7 @@ func (s *service) job(d *admission.Decision, req *liopv1.LogicRequest) (*engine.
 		Args:   req.Args,
 		Stdin:  guest.Stdin(req.Inputs),
 		Limits: engine.Limits{Memory: d.Limits.MemoryBytes, Output: d.Limits.OutputBytes,
-			Wall: time.Duration(d.Limits.WallMS) * time.Millisecond},
+			Wall: time.Duration(d.Limits.WallMS) * time.Millisecond, Fuel: d.Limits.Fuel},
 		// An agent with two grants is two tenants: what one may see, the other
 		// may not.
 		Tenant: d.Agent.String() + "/" + key(d),
@@ -236,7 +236,7 @@ func (s *service) job(d *admission.Decision, req *liopv1.LogicRequest) (*engine.
 func (s *service) reply(stream liopv1.LogicMesh_ExecuteLogicServer, res *engine.Result, claim *receipt.Claim, jws string) error {
 	ms := func(d time.Duration) uint64 { return uint64((d + time.Millisecond - 1) / time.Millisecond) }
 	last := &liopv1.LogicResponse{Receipt: jws, Stats: &liopv1.Stats{
-		QueueMs: ms(res.Queue), CompileMs: ms(res.Compile), RunMs: ms(res.Run), ModuleCached: res.Cached}}
+		QueueMs: ms(res.Queue), CompileMs: ms(res.Compile), RunMs: ms(res.Run), ModuleCached: res.Cached, Fuel: res.Fuel}}
 	for _, d := range claim.Datasets {
 		last.Stats.DatasetBytes += d.Bytes
 	}

@@ -55,6 +55,7 @@ nodes of a realm (--audience), if they trust this identity as an issuer.`,
 	c.Flags().Var(&memory, "memory", "memory of one run")
 	c.Flags().Var(&output, "output", "answer of one run")
 	wall := c.Flags().Duration("time", 5*time.Second, "wall time of one run")
+	fuel := c.Flags().Uint64("fuel", 0, "instructions of one run (default: not counted, which is faster)")
 	runs := c.Flags().Uint64("runs", 0, "how many runs in all (default: what the node allows)")
 	concurrency := c.Flags().Uint32("concurrency", 0, "runs at the same time (default: what the node allows)")
 	expires := c.Flags().Duration("expires", time.Hour, "how long the grant is good for, at most 24h")
@@ -69,7 +70,7 @@ nodes of a realm (--audience), if they trust this identity as an issuer.`,
 		}
 		spec := grant.Spec{Holder: agent, Audience: *audience, Datasets: *datasets, Lifetime: *expires,
 			Limits: grant.Limits{MemoryBytes: uint64(memory), WallMS: uint64(wall.Milliseconds()), OutputBytes: uint64(output),
-				Runs: *runs, Concurrency: *concurrency}}
+				Runs: *runs, Concurrency: *concurrency, Fuel: *fuel}}
 		if *wall < time.Millisecond {
 			return usage(c, fmt.Errorf("--time %s is less than a millisecond", *wall))
 		}

@@ -136,7 +136,7 @@ func exitCode(err error) int {
 	switch f.Code {
 	case fault.GrantInvalid, fault.Denied, fault.SessionUnknown:
 		return exitDenied
-	case fault.LimitTime, fault.LimitMemory, fault.LimitOutput, fault.LimitStack, fault.LimitCompile, fault.LimitRuns:
+	case fault.LimitTime, fault.LimitMemory, fault.LimitOutput, fault.LimitFuel, fault.LimitStack, fault.LimitCompile, fault.LimitRuns:
 		return exitLimit
 	case fault.Unverified:
 		return exitUnverified

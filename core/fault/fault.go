@@ -29,6 +29,7 @@ const (
 	LimitTime      Code = "limit_time"
 	LimitMemory    Code = "limit_memory"
 	LimitOutput    Code = "limit_output"
+	LimitFuel      Code = "limit_fuel"
 	LimitStack     Code = "limit_stack"
 	LimitCompile   Code = "limit_compile" // compiling took too much time or memory
 	LimitRuns      Code = "limit_runs"    // the grant's runs are used up
@@ -102,6 +103,7 @@ var grpcCodes = map[Code]codes.Code{
 	LimitTime:      codes.ResourceExhausted,
 	LimitMemory:    codes.ResourceExhausted,
 	LimitOutput:    codes.ResourceExhausted,
+	LimitFuel:      codes.ResourceExhausted,
 	LimitStack:     codes.ResourceExhausted,
 	LimitCompile:   codes.ResourceExhausted,
 	LimitRuns:      codes.ResourceExhausted,

@@ -203,9 +203,9 @@ func (c claimSet) details(g *Grant) error {
 	if json.Unmarshal(raw, &limits) != nil || limits == nil {
 		return bad("limits is not an object", "")
 	}
-	if name, ok := limits.unknown("memory_bytes", "wall_ms", "output_bytes", "input_bytes", "module_bytes", "concurrency", "runs"); ok {
+	if name, ok := limits.unknown("memory_bytes", "wall_ms", "output_bytes", "input_bytes", "module_bytes", "concurrency", "fuel", "runs"); ok {
 		return bad(fmt.Sprintf("unknown limit %.64q", name),
-			"memory_bytes, wall_ms, output_bytes, input_bytes, module_bytes, concurrency, runs")
+			"memory_bytes, wall_ms, output_bytes, input_bytes, module_bytes, concurrency, fuel, runs")
 	}
 	for name, raw := range limits {
 		// A given zero is refused: whoever wrote it did not mean "the default".

@@ -115,6 +115,7 @@ type Limits struct {
 	InputBytes  uint64 `json:"input_bytes,omitempty"`  // inputs of one run
 	ModuleBytes uint64 `json:"module_bytes,omitempty"` // size of a module
 	Concurrency uint32 `json:"concurrency,omitempty"`  // runs at the same time
+	Fuel        uint64 `json:"fuel,omitempty"`         // of one run, in WebAssembly instructions; without, time alone bounds it
 	Runs        uint64 `json:"runs,omitempty"`         // runs over the grant's whole life
 }
 
@@ -128,6 +129,7 @@ func (a Limits) Meet(b Limits) Limits {
 		InputBytes:  meet(a.InputBytes, b.InputBytes),
 		ModuleBytes: meet(a.ModuleBytes, b.ModuleBytes),
 		Concurrency: meet(a.Concurrency, b.Concurrency),
+		Fuel:        meet(a.Fuel, b.Fuel),
 		Runs:        meet(a.Runs, b.Runs),
 	}
 }
@@ -147,6 +149,9 @@ func (a Limits) Words() []string {
 	say(a.InputBytes, "inputs of a run: %s", humanize.IBytes(a.InputBytes))
 	say(a.ModuleBytes, "size of a module: %s", humanize.IBytes(a.ModuleBytes))
 	say(uint64(a.Concurrency), "runs at the same time: %s", humanize.Comma(int64(a.Concurrency)))
+	if a.Fuel != 0 {
+		lines = append(lines, fmt.Sprintf("fuel of a run: %s instructions", humanize.Comma(int64(a.Fuel))))
+	}
 	say(a.Runs, "runs in total: %s", humanize.Comma(int64(a.Runs)))
 	return lines
 }

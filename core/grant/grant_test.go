@@ -34,7 +34,7 @@ func trust(ids ...peer.ID) func(peer.ID) bool {
 
 func TestIssueThenVerify(t *testing.T) {
 	issuer, agent, node := who(t, "issuer"), who(t, "agent"), who(t, "node")
-	limits := Limits{MemoryBytes: 64 << 20, WallMS: 5000, OutputBytes: 4096, InputBytes: 1 << 20, ModuleBytes: 4 << 20, Concurrency: 2, Runs: 100}
+	limits := Limits{MemoryBytes: 64 << 20, WallMS: 5000, OutputBytes: 4096, InputBytes: 1 << 20, ModuleBytes: 4 << 20, Concurrency: 2, Fuel: 1e9, Runs: 100}
 	chain, err := Issue(issuer.Ed25519(), Spec{
 		Holder: agent.ID(), Audience: node.ID().String(), Datasets: []string{"sales/*", "hr"}, Limits: limits, Lifetime: 10 * time.Minute,
 	}, start.Add(400*time.Millisecond))
@@ -150,7 +150,7 @@ func TestMeet(t *testing.T) {
 	amount := rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64())
 	limits := rapid.Custom(func(t *rapid.T) Limits {
 		n := func(name string) uint64 { return amount.Draw(t, name) }
-		return Limits{n("memory"), n("wall"), n("output"), n("input"), n("module"), uint32(n("concurrency")), n("runs")}
+		return Limits{n("memory"), n("wall"), n("output"), n("input"), n("module"), uint32(n("concurrency")), n("fuel"), n("runs")}
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, c := limits.Draw(t, "a"), limits.Draw(t, "b"), limits.Draw(t, "c")

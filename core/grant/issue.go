@@ -144,6 +144,6 @@ func sign(key ed25519.PrivateKey, typ jose.ContentType, payload any) (string, er
 func (a Limits) fields() map[string]uint64 {
 	return map[string]uint64{
 		"memory_bytes": a.MemoryBytes, "wall_ms": a.WallMS, "output_bytes": a.OutputBytes, "input_bytes": a.InputBytes,
-		"module_bytes": a.ModuleBytes, "concurrency": uint64(a.Concurrency), "runs": a.Runs,
+		"module_bytes": a.ModuleBytes, "concurrency": uint64(a.Concurrency), "fuel": a.Fuel, "runs": a.Runs,
 	}
 }

@@ -166,7 +166,7 @@ func TestVerifyRefusesClaims(t *testing.T) {
 		{"datasets climbing", details, "pattern", detail("datasets", []any{"../*"})},
 		{"limits list", details, "not an object", detail("limits", []any{})},
 		{"limits null", details, "not an object", detail("limits", nil)},
-		{"limit unknown", details, `unknown limit "fuel"`, limit("fuel", 1)},
+		{"limit unknown", details, `unknown limit "gas"`, limit("gas", 1)},
 		{"limit zero", details, "limits.runs", limit("runs", 0)},
 		{"limit negative", details, "limits.runs", limit("runs", -1)},
 		{"limit text", details, "limits.runs", limit("runs", "10")},

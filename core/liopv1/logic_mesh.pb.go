@@ -487,8 +487,10 @@ type Limits struct {
 	ModuleBytes uint64                 `protobuf:"varint,5,opt,name=module_bytes,json=moduleBytes,proto3" json:"module_bytes,omitempty"`
 	Concurrency uint32                 `protobuf:"varint,6,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	// Runs that this grant has left. Meaningful only if runs_limited.
-	RunsLeft      uint64 `protobuf:"varint,7,opt,name=runs_left,json=runsLeft,proto3" json:"runs_left,omitempty"`
-	RunsLimited   bool   `protobuf:"varint,8,opt,name=runs_limited,json=runsLimited,proto3" json:"runs_limited,omitempty"`
+	RunsLeft    uint64 `protobuf:"varint,7,opt,name=runs_left,json=runsLeft,proto3" json:"runs_left,omitempty"`
+	RunsLimited bool   `protobuf:"varint,8,opt,name=runs_limited,json=runsLimited,proto3" json:"runs_limited,omitempty"`
+	// Zero: fuel is not counted, the run is bounded by wall_ms only.
+	Fuel          uint64 `protobuf:"varint,9,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -579,6 +581,13 @@ func (x *Limits) GetRunsLimited() bool {
 	return false
 }
 
+func (x *Limits) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 // Stats are rounded up to whole milliseconds.
 type Stats struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -588,7 +597,9 @@ type Stats struct {
 	RunMs        uint64 `protobuf:"varint,3,opt,name=run_ms,json=runMs,proto3" json:"run_ms,omitempty"`
 	ModuleCached bool   `protobuf:"varint,4,opt,name=module_cached,json=moduleCached,proto3" json:"module_cached,omitempty"`
 	// Size of the granted datasets that stayed where they are.
-	DatasetBytes  uint64 `protobuf:"varint,5,opt,name=dataset_bytes,json=datasetBytes,proto3" json:"dataset_bytes,omitempty"`
+	DatasetBytes uint64 `protobuf:"varint,5,opt,name=dataset_bytes,json=datasetBytes,proto3" json:"dataset_bytes,omitempty"`
+	// What the run used, if limits.fuel counts it.
+	Fuel          uint64 `protobuf:"varint,6,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -654,6 +665,13 @@ func (x *Stats) GetModuleCached() bool {
 func (x *Stats) GetDatasetBytes() uint64 {
 	if x != nil {
 		return x.DatasetBytes
+	}
+	return 0
+}
+
+func (x *Stats) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
 	}
 	return 0
 }
@@ -792,7 +810,7 @@ const file_liop_v1_logic_mesh_proto_rawDesc = "" +
 	"\bprogress\x18\x10 \x01(\x0e2\x0e.liop.v1.PhaseR\bprogress\x12!\n" +
 	"\fanswer_chunk\x18\x11 \x01(\fR\vanswerChunk\x12\x18\n" +
 	"\areceipt\x18\x12 \x01(\tR\areceipt\x12$\n" +
-	"\x05stats\x18\x13 \x01(\v2\x0e.liop.v1.StatsR\x05stats\"\x8d\x02\n" +
+	"\x05stats\x18\x13 \x01(\v2\x0e.liop.v1.StatsR\x05stats\"\xa1\x02\n" +
 	"\x06Limits\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x04R\vmemoryBytes\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x04R\x06wallMs\x12!\n" +
@@ -802,14 +820,16 @@ const file_liop_v1_logic_mesh_proto_rawDesc = "" +
 	"\fmodule_bytes\x18\x05 \x01(\x04R\vmoduleBytes\x12 \n" +
 	"\vconcurrency\x18\x06 \x01(\rR\vconcurrency\x12\x1b\n" +
 	"\truns_left\x18\a \x01(\x04R\brunsLeft\x12!\n" +
-	"\fruns_limited\x18\b \x01(\bR\vrunsLimited\"\xa2\x01\n" +
+	"\fruns_limited\x18\b \x01(\bR\vrunsLimited\x12\x12\n" +
+	"\x04fuel\x18\t \x01(\x04R\x04fuel\"\xb6\x01\n" +
 	"\x05Stats\x12\x19\n" +
 	"\bqueue_ms\x18\x01 \x01(\x04R\aqueueMs\x12\x1d\n" +
 	"\n" +
 	"compile_ms\x18\x02 \x01(\x04R\tcompileMs\x12\x15\n" +
 	"\x06run_ms\x18\x03 \x01(\x04R\x05runMs\x12#\n" +
 	"\rmodule_cached\x18\x04 \x01(\bR\fmoduleCached\x12#\n" +
-	"\rdataset_bytes\x18\x05 \x01(\x04R\fdatasetBytes\"\x9f\x01\n" +
+	"\rdataset_bytes\x18\x05 \x01(\x04R\fdatasetBytes\x12\x12\n" +
+	"\x04fuel\x18\x06 \x01(\x04R\x04fuel\"\x9f\x01\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +

@@ -113,6 +113,9 @@ func (c *Claim) Words() []string {
 		fmt.Sprintf("limits: memory %s, time %s ms, answer %s, inputs %s, module %s, %s at the same time",
 			humanize.IBytes(l.MemoryBytes), humanize.Comma(int64(l.WallMS)), humanize.IBytes(l.OutputBytes),
 			humanize.IBytes(l.InputBytes), humanize.IBytes(l.ModuleBytes), humanize.Comma(int64(l.Concurrency))))
+	if l.Fuel > 0 {
+		lines = append(lines, fmt.Sprintf("instructions: %s of at most %s", humanize.Comma(int64(c.Fuel)), humanize.Comma(int64(l.Fuel))))
+	}
 	if len(c.Containment) == 0 {
 		lines = append(lines, "containment: the WebAssembly engine only")
 	} else {

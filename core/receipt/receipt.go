@@ -42,7 +42,7 @@ const (
 
 	MinNonce       = 16 // bytes
 	MaxNonce       = 64 // bytes
-	MaxContainment = 16 // entries of containment, and of gaps
+	MaxContainment = 10 // entries of containment, and of gaps
 	MaxContained   = 32 // one entry, in bytes
 
 	// MaxInt bounds every number: the largest that every JSON reader keeps
@@ -79,6 +79,7 @@ type Claim struct {
 	Assurance   Assurance `json:"assurance"`
 	Containment []string  `json:"containment"` // what held the module, e.g. "landlock:7"; sorted
 	Datasets    []Dataset `json:"datasets"`    // 1 to guest.MaxDatasets, sorted by name
+	Fuel        uint64    `json:"fuel"`        // instructions used, 0 if limits do not count them
 	Gaps        []string  `json:"gaps"`        // what of the usual containment the node's machine lacks; sorted
 	Grant       Digest    `json:"grant"`       // SHA-256 of the grant's text
 	Limits      Limits    `json:"limits"`      // that applied, after every meet
@@ -113,9 +114,11 @@ type Dataset struct {
 	Name       string     `json:"name"`
 }
 
-// Limits are those that the module ran under. None is zero.
+// Limits are those that the module ran under. None is zero, but Fuel perhaps:
+// then instructions were not counted.
 type Limits struct {
 	Concurrency uint32 `json:"concurrency"`
+	Fuel        uint64 `json:"fuel"`
 	InputBytes  uint64 `json:"input_bytes"`
 	MemoryBytes uint64 `json:"memory_bytes"`
 	ModuleBytes uint64 `json:"module_bytes"`
@@ -160,6 +163,12 @@ func (c *Claim) validate() error {
 	}
 	if c.Answer.Bytes > l.OutputBytes {
 		return member("answer", "bytes is more than limits.output_bytes")
+	}
+	if l.Fuel > MaxInt {
+		return member("limits", "fuel is out of range")
+	}
+	if c.Fuel > l.Fuel {
+		return member("fuel", "%d is more than limits.fuel", c.Fuel)
 	}
 	if err := c.validateDatasets(); err != nil {
 		return err

@@ -91,7 +91,8 @@ func TestSize(t *testing.T) {
 	// Everything at its bound fits.
 	c.Nonce = make([]byte, MaxNonce)
 	c.Time, c.Answer.Bytes = MaxInt, MaxInt
-	c.Limits = Limits{MaxInt & (1<<32 - 1), MaxInt, MaxInt, MaxInt, MaxInt, MaxInt}
+	c.Limits = Limits{MaxInt & (1<<32 - 1), MaxInt, MaxInt, MaxInt, MaxInt, MaxInt, MaxInt}
+	c.Fuel = MaxInt
 	c.Datasets, c.Containment = nil, nil
 	for i := range guest.MaxDatasets {
 		name := fmt.Sprintf("%063d/%063d", i, i)
@@ -120,8 +121,8 @@ func TestCanonicalBytes(t *testing.T) {
 	}
 	want := `{"agent":"` + c.Agent.String() + `","answer":{"bytes":6,"sha256":"` + fmt.Sprintf("%x", c.Answer.SHA256) + `"},"args":"` + c.Args.String() +
 		`","assurance":"signed","containment":[],"datasets":[{"basis":"content","bytes":104857600,"commitment":"` + b64(c.Datasets[0].Commitment[:]) +
-		`","files":3,"name":"sales"}],"gaps":[],"grant":"` + c.Grant.String() +
-		`","limits":{"concurrency":2,"input_bytes":1048576,"memory_bytes":67108864,"module_bytes":4194304,"output_bytes":4096,"wall_ms":5000},"module":"` +
+		`","files":3,"name":"sales"}],"fuel":0,"gaps":[],"grant":"` + c.Grant.String() +
+		`","limits":{"concurrency":2,"fuel":0,"input_bytes":1048576,"memory_bytes":67108864,"module_bytes":4194304,"output_bytes":4096,"wall_ms":5000},"module":"` +
 		c.Module.String() + `","node":"` + c.Node.String() + `","nonce":"MDEyMzQ1Njc4OWFiY2RlZg","outcome":"ok","stdin":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","time":1800000000123,"v":1}`
 	if string(got) != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
@@ -141,7 +142,8 @@ func TestCanonicalIsRFC8785(t *testing.T) {
 		c := goodClaim(t)
 		c.Time, c.Nonce = int64(n()), rapid.SliceOfN(rapid.Byte(), MinNonce, MaxNonce).Draw(t, "nonce")
 		c.Module, c.Answer.SHA256 = digest.Draw(t, "module"), digest.Draw(t, "answer")
-		c.Limits = Limits{uint32(n())%1000 + 1, n(), n(), n(), n(), n()}
+		c.Limits = Limits{uint32(n())%1000 + 1, n(), n(), n(), n(), n(), n()}
+		c.Fuel = c.Limits.Fuel
 		c.Answer.Bytes = c.Limits.OutputBytes
 		c.Gaps = rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9:._-]{1,32}"), 0, MaxContainment, rapid.ID).Draw(t, "gaps")
 		c.Containment = rapid.SliceOfNDistinct(rapid.StringMatching("[a-z0-9:._-]{1,32}"), 0, MaxContainment, rapid.ID).Draw(t, "containment")
@@ -192,6 +194,8 @@ func TestSignRefuses(t *testing.T) {
 		{"datasets", func(c *Claim) { c.Datasets[0].Bytes = MaxInt + 1 }},
 		{"datasets", func(c *Claim) { c.Datasets = append(c.Datasets, c.Datasets[0]) }},
 		{"datasets", func(c *Claim) { c.Datasets = make([]Dataset, guest.MaxDatasets+1) }},
+		{"fuel", func(c *Claim) { c.Fuel = 1 }},
+		{"limits", func(c *Claim) { c.Limits.Fuel = MaxInt + 1 }},
 		{"gaps", func(c *Claim) { c.Gaps = []string{"a b"} }},
 		{"containment", func(c *Claim) { c.Containment = []string{""} }},
 		{"containment", func(c *Claim) { c.Containment = []string{"a b"} }},

@@ -96,7 +96,7 @@ func (m *made) grants(t *testing.T) []grantCase {
 	bad("further action", details, swap(`["run"]`, `["run","watch"]`), none)
 	bad("two elements", details, swap(`"authorization_details":[`, `"authorization_details":[{},`), none)
 	bad("every dataset", details, swap(`"sales/*"`, `"*"`), none)
-	bad("unknown limit", details, swap(`"runs":100`, `"fuel":100`), none)
+	bad("unknown limit", details, swap(`"runs":100`, `"gas":100`), none)
 	bad("limit of zero", details, swap(`"runs":100`, `"runs":0`), none)
 	bad("limit twice", details, swap(`"runs":100`, `"runs":100,"runs":200`), none)
 	bad("limit inexact", details, swap(`"runs":100`, `"runs":9007199254740992`), none)

@@ -63,7 +63,7 @@ type Decision struct {
 	Agent    peer.ID
 	Grant    *grant.Grant
 	Datasets []string     // sorted, without repetition
-	Limits   grant.Limits // every field set
+	Limits   grant.Limits // every field set, but Fuel perhaps
 }
 
 // Admit reports whether a peer may connect at all.
@@ -135,6 +135,7 @@ func fill(l, def grant.Limits) grant.Limits {
 		InputBytes:  or(l.InputBytes, def.InputBytes),
 		ModuleBytes: or(l.ModuleBytes, def.ModuleBytes),
 		Concurrency: uint32(or(uint64(l.Concurrency), uint64(def.Concurrency))),
+		Fuel:        or(l.Fuel, def.Fuel),
 		Runs:        or(l.Runs, def.Runs),
 	}
 }

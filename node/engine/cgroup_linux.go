@@ -145,7 +145,7 @@ func ownDir(parent string) (string, error) {
 }
 
 func write(dir, file, text string) error {
-	return os.WriteFile(filepath.Join(dir, file), []byte(text), 0)
+	return os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644)
 }
 
 // enter makes the calling thread, which starts all workers, a member.

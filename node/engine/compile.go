@@ -22,7 +22,8 @@ func hexID(m [32]byte) string { return hex.EncodeToString(m[:8]) }
 // the next one wants it too, and it is bounded. Those of another agent do not
 // share it: they would wait for the first one's turn.
 func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
-	ch := e.compiles.DoChan(string(j.Module[:])+j.agent(), func() (any, error) {
+	id := j.artifact()
+	ch := e.compiles.DoChan(string(id[:])+j.agent(), func() (any, error) {
 		if !e.begin() {
 			return "", closed()
 		}
@@ -35,14 +36,14 @@ func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
 			return "", err
 		}
 		defer e.compilers.leave(turn)
-		if path, ok := e.cache.get(j.Module); ok { // by now
+		if path, ok := e.cache.get(id); ok { // by now
 			return path, nil
 		}
-		artifact, err := e.compileIn(j.Wasm)
+		artifact, err := e.compileIn(j.Wasm, j.Limits.Fuel > 0)
 		if err != nil {
 			return "", err
 		}
-		path, err := e.cache.put(j.Module, artifact)
+		path, err := e.cache.put(id, artifact)
 		if err != nil {
 			e.log.Error("store compiled module", "module", hexID(j.Module), "bytes", len(artifact), "error", err)
 			return "", &fault.Error{Code: fault.Internal, Rule: "cache", Owner: fault.Node,
@@ -63,7 +64,7 @@ func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
 }
 
 // compileIn has one module compiled in a worker of its own.
-func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
+func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 	w, err := e.spawner.start(wire.CompilerName)
 	if err != nil {
 		return nil, e.workerFault("start compiler", err)
@@ -74,7 +75,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	w.sock.SetDeadline(time.Now().Add(bounds.CompileWall * e.maxTime))
 
 	var done wire.Compiled
-	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: bounds.Artifact, CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
+	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: bounds.Artifact, CpuSeconds: uint64(e.maxTime / time.Second), Fuel: fuel}, wasm)
 	if err == nil {
 		err = w.conn.Recv(&done)
 	}

@@ -53,14 +53,26 @@ type Job struct {
 	Progress func(liopv1.Phase)
 }
 
+// artifact names the compiled form of the job's module: code that counts fuel is
+// other code.
+func (j *Job) artifact() [32]byte {
+	if j.Limits.Fuel == 0 {
+		return j.Module
+	}
+	return sum(append(j.Module[:], "fuel"...))
+}
+
 // Mount is a directory of the host that the guest sees as /data/Name.
 type Mount struct{ Name, Dir string }
 
-// Limits of one execution; none may be zero.
+// Limits of one execution; none but Fuel may be zero.
 type Limits struct {
 	Memory uint64 // bytes of linear memory
 	Output uint64 // bytes of stdout
 	Wall   time.Duration
+	// Fuel bounds the instructions; 0 does not count them, which is 10 to 30 %
+	// faster.
+	Fuel uint64
 }
 
 // Result is what an execution that ended well gave.
@@ -72,6 +84,7 @@ type Result struct {
 	Queue       time.Duration
 	Compile     time.Duration
 	Run         time.Duration
+	Fuel        uint64 // instructions used, if counted
 }
 
 // Config of an Engine. The zero value of each field but Dir is its default.
@@ -223,8 +236,8 @@ func (e *Engine) begin() bool {
 	return true
 }
 
-// Has reports whether a module can be run by hash alone.
-func (e *Engine) Has(module [32]byte) bool { return e.cache.has(module) }
+// Has reports whether a job's module can be run by hash alone.
+func (e *Engine) Has(j *Job) bool { return e.cache.has(j.artifact()) }
 
 // agent is who j's share is taken from.
 func (j *Job) agent() string {
@@ -253,7 +266,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 			Message: "module_sha256 is not the SHA-256 of wasm_binary", Hint: "send the hash of exactly these bytes"}
 	}
 	res := &Result{Cached: true}
-	artifact, ok := e.cache.get(j.Module)
+	artifact, ok := e.cache.get(j.artifact())
 	if !ok {
 		if j.Wasm == nil {
 			return nil, UnknownModule()
@@ -277,7 +290,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 		if errors.As(err, &bad) {
 			// Corrupt, or made on another CPU: forget it and ask for the module.
 			e.log.WarnContext(ctx, "compiled module refused", "module", hexID(j.Module), "error", bad.msg)
-			e.cache.drop(j.Module)
+			e.cache.drop(j.artifact())
 			return nil, UnknownModule()
 		}
 		return nil, err
@@ -292,7 +305,7 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Answer, res.Stderr, res.Containment = answer, ran.Stderr, r.containment
+	res.Answer, res.Stderr, res.Containment, res.Fuel = answer, ran.Stderr, r.containment, ran.Fuel
 	if err := refusal(ran, j.Limits); err != nil {
 		return res, err
 	}
@@ -311,7 +324,7 @@ func (e *Engine) Probe(ctx context.Context) (*wire.Containment, error) {
 	if err := Screen(j.Wasm, j.Limits.Memory); err != nil {
 		return nil, err
 	}
-	e.cache.drop(j.Module) // the compiler is probed too
+	e.cache.drop(j.artifact()) // the compiler is probed too
 	artifact, err := e.compile(ctx, j)
 	if err != nil {
 		return nil, err
@@ -358,6 +371,10 @@ func refusal(ran *wire.Ran, l Limits) error {
 			Hint:    "run it on data of your own to see its stderr"}
 	case wire.Outcome_TIME_LIMIT:
 		return timeFault(l)
+	case wire.Outcome_FUEL_LIMIT:
+		return &fault.Error{Code: fault.LimitFuel, Rule: "limits.fuel", Owner: fault.Grant,
+			Message: fmt.Sprintf("the module used all of its %d instructions", l.Fuel),
+			Hint:    "do less work per run, or ask for a grant with more fuel"}
 	case wire.Outcome_OUTPUT_LIMIT:
 		return &fault.Error{Code: fault.LimitOutput, Rule: "limits.output_bytes", Owner: fault.Grant,
 			Message: fmt.Sprintf("the module wrote more than %d bytes", l.Output),

@@ -437,3 +437,39 @@ func TestConcurrentTenants(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Fuel bounds a run by what it does and not by how long that takes: the same
+// run uses the same, and one that is counted shares nothing with one that is not.
+func TestFuel(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "loop"))
+	j.Limits.Wall, j.Limits.Fuel = time.Minute, 1_000_000
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.LimitFuel, Rule: "limits.fuel"}) {
+		t.Fatalf("endless loop: %v", err)
+	}
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.LimitFuel}) {
+		t.Fatalf("again, in the same runner: %v", err)
+	}
+	run := func(fuel uint64) (*Result, error) {
+		j := jobOf(guestModule(t, "echo"))
+		j.Args, j.Limits.Wall, j.Limits.Fuel = []string{"x"}, 10*time.Second, fuel
+		return e.Run(context.Background(), j)
+	}
+	first, err := run(1_000_000)
+	if err != nil || first.Fuel == 0 || first.Cached {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	if again, err := run(2_000_000); err != nil || again.Fuel != first.Fuel || !again.Cached {
+		t.Errorf("the same run used %d and then %d instructions, %v", first.Fuel, again.Fuel, err)
+	}
+	if _, err := run(first.Fuel); err != nil {
+		t.Errorf("with just enough: %v", err)
+	}
+	// Not one less: the engine looks at loops and calls only.
+	if _, err := run(first.Fuel / 2); !errors.Is(err, &fault.Error{Code: fault.LimitFuel}) {
+		t.Errorf("with half: %v", err)
+	}
+	if free, err := run(0); err != nil || free.Fuel != 0 || free.Cached {
+		t.Errorf("without fuel: %+v, %v", free, err)
+	}
+}

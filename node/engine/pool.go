@@ -87,7 +87,7 @@ func (p *pool) close() {
 // keyOf is what two jobs must share to share a runner process.
 func keyOf(j *Job) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%q %x %d", j.Tenant, j.Module, j.Limits.Memory)
+	fmt.Fprintf(&b, "%q %x %d", j.Tenant, j.artifact(), j.Limits.Memory)
 	for _, m := range j.Mounts {
 		fmt.Fprintf(&b, " %q %q", m.Name, m.Dir)
 	}
@@ -292,7 +292,7 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	r.sock.SetDeadline(time.Now().Add(bounds.Bind))
-	m := &wire.Bind{Artifact: artifact, MemoryBytes: j.Limits.Memory}
+	m := &wire.Bind{Artifact: artifact, MemoryBytes: j.Limits.Memory, Fuel: j.Limits.Fuel > 0}
 	for _, x := range j.Mounts {
 		m.Mounts = append(m.Mounts, &wire.Mount{Name: x.Name, Dir: x.Dir})
 	}
@@ -324,7 +324,7 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	var ran wire.Ran
 	var answer []byte
 	err := r.conn.Send(&wire.Run{Args: j.Args, WallMs: uint64(j.Limits.Wall.Milliseconds()),
-		OutputBytes: j.Limits.Output, StderrBytes: bounds.Stderr}, notNil(j.Stdin))
+		OutputBytes: j.Limits.Output, StderrBytes: bounds.Stderr, Fuel: j.Limits.Fuel}, notNil(j.Stdin))
 	if err == nil {
 		err = r.conn.Recv(&ran)
 	}

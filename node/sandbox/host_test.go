@@ -17,16 +17,15 @@ import (
 // inProcess is an engine with our host functions, as a runner has it, without
 // the containment. There can be one in a process.
 var inProcess = sync.OnceValues(func() (*bound, error) {
-	eng := newEngine()
-	h, err := newHost(eng)
+	h, err := newHost()
 	if err != nil {
 		return nil, err
 	}
-	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: h, memory: 1 << 20}
-	if err := b.linker.DefineWasi(); err != nil {
-		return nil, err
+	b, err := newBound(h, false)
+	if err == nil {
+		b.memory = 1 << 20
 	}
-	return b, h.define(b.linker)
+	return b, err
 })
 
 // call makes one call of a WASI function from a guest with one page of memory,

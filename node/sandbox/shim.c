@@ -105,12 +105,11 @@ static void on_alarm(int sig) {
 }
 
 // liop_host_new may be called once in a process.
-liop_host *liop_host_new(void *engine, liop_bounds max) {
+liop_host *liop_host_new(liop_bounds max) {
 	if (max.subscriptions > LIOP_EVENTS) return NULL;
 	liop_host *h = calloc(1, sizeof *h);
 	if (!h) return NULL;
 	h->max = max;
-	h->engine = engine;
 	the_host = h;
 	struct sigaction a;
 	memset(&a, 0, sizeof a);

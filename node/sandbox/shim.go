@@ -37,8 +37,9 @@ func setStdin(c *wasmtime.WasiConfig, p []byte) {
 // and the alarm that ends a run at its deadline. There is one in a process.
 type host struct{ h *C.liop_host }
 
-func newHost(e *wasmtime.Engine) (host, error) {
-	h := C.liop_host_new(enginePtr(e), C.liop_bounds{
+// newHost may be called once in a process; setEngine must follow.
+func newHost() (host, error) {
+	h := C.liop_host_new(C.liop_bounds{
 		tick_ns:       C.uint64_t(bounds.ClockTick),
 		random:        bounds.Random,
 		subscriptions: bounds.Subscriptions,
@@ -49,6 +50,9 @@ func newHost(e *wasmtime.Engine) (host, error) {
 	}
 	return host{h}, nil
 }
+
+// setEngine says whose epoch moves at a deadline. No run may be under way.
+func (h host) setEngine(e *wasmtime.Engine) { h.h.engine = enginePtr(e) }
 
 // setDeadline arranges that the engine's epoch moves after d, once a
 // millisecond from then on until clearDeadline.

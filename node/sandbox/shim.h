@@ -31,7 +31,7 @@ typedef struct {
 
 void liop_set_stdin(void *wasi, const void *p, size_t n);
 
-liop_host *liop_host_new(void *engine, liop_bounds max);
+liop_host *liop_host_new(liop_bounds max);
 int liop_deadline_set(liop_host *h, uint64_t ns_from_now);
 void liop_deadline_clear(liop_host *h);
 void liop_streams_reset(liop_host *h, size_t out_cap, size_t err_cap);

@@ -18,8 +18,9 @@ import (
 
 // newEngine is the one place that configures Wasmtime. Compilers and runners
 // must agree on it to the letter: change wire.Fingerprint with it.
-func newEngine() *wasmtime.Engine {
+func newEngine(fuel bool) *wasmtime.Engine {
 	c := wasmtime.NewConfig()
+	c.SetConsumeFuel(fuel) // 10 to 30 % slower
 	c.SetEpochInterruption(true)
 	c.SetMaxWasmStack(bounds.Stack)
 	c.SetCraneliftNanCanonicalization(true)
@@ -39,11 +40,11 @@ func newEngine() *wasmtime.Engine {
 
 // compiler answers one Compile and ends.
 func compiler(c *wire.Conn, iso isolation) error {
-	eng := newEngine()
 	var req wire.Compile
 	if err := c.Recv(&req); err != nil {
 		return err
 	}
+	eng := newEngine(req.Fuel)
 	contained, err := contain(iso, containment{calls: words(commonCalls, compilerCalls), memory: bounds.CompileMemory, cpu: req.CpuSeconds})
 	if err != nil {
 		return err
@@ -78,26 +79,42 @@ type bound struct {
 	host   host
 	mounts []*wire.Mount
 	memory uint64
+	fuel   bool
+}
+
+// newBound makes all that a run needs but module, mounts and memory.
+func newBound(h host, fuel bool) (*bound, error) {
+	eng := newEngine(fuel)
+	h.setEngine(eng)
+	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: h, fuel: fuel}
+	if err := b.linker.DefineWasi(); err != nil {
+		return nil, fmt.Errorf("define WASI: %w", err)
+	}
+	if err := h.define(b.linker); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // runner answers one Bind, then any number of Run until the socket closes.
 func runner(c *wire.Conn, iso isolation) error {
-	eng := newEngine() // before Bind, so that a blank runner is ready
-	host, err := newHost(eng)
+	host, err := newHost()
 	if err != nil {
 		return err
 	}
-	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: host}
-	if err := b.linker.DefineWasi(); err != nil {
-		return fmt.Errorf("define WASI: %w", err)
-	}
-	if err := b.host.define(b.linker); err != nil {
+	b, err := newBound(host, false) // before Bind, so that a blank runner is ready
+	if err != nil {
 		return err
 	}
 
 	var bind wire.Bind
 	if err := c.Recv(&bind); err != nil {
 		return eofIsEnd(err)
+	}
+	if bind.Fuel { // rare enough to be set up again
+		if b, err = newBound(host, true); err != nil {
+			return err
+		}
 	}
 	b.mounts, b.memory = bind.Mounts, bind.MemoryBytes
 	limits := containment{calls: words(commonCalls, runnerCalls), memory: bounds.HostMemory + bind.MemoryBytes, files: []string{bind.Artifact}}
@@ -112,7 +129,7 @@ func runner(c *wire.Conn, iso isolation) error {
 		return err
 	}
 	// Only now: the artifact comes from a process that had a hostile module.
-	b.module, err = wasmtime.NewModuleDeserializeFile(eng, bind.Artifact)
+	b.module, err = wasmtime.NewModuleDeserializeFile(b.eng, bind.Artifact)
 	if err != nil {
 		return c.Send(&wire.Bound{Message: firstLine(err.Error()), Containment: contained}, nil)
 	}
@@ -193,6 +210,11 @@ func (b *bound) execute(r *wire.Run, stdin []byte) (*wire.Ran, error) {
 	}
 	defer b.host.clearDeadline()
 
+	if b.fuel {
+		if err := st.SetFuel(r.Fuel); err != nil {
+			return nil, fmt.Errorf("set fuel: %w", err)
+		}
+	}
 	inst, err := b.linker.Instantiate(st, b.module)
 	if err != nil {
 		ran := outcome(err)
@@ -209,6 +231,13 @@ func (b *bound) execute(r *wire.Run, stdin []byte) (*wire.Ran, error) {
 	_, err = start.Call(st)
 	ran := outcome(err)
 	ran.InitialMemoryBytes, ran.MemoryBytes = initial, memorySize(inst, st)
+	if b.fuel {
+		left, err := st.GetFuel()
+		if err != nil {
+			return nil, fmt.Errorf("get fuel: %w", err)
+		}
+		ran.Fuel = r.Fuel - min(left, r.Fuel)
+	}
 	return ran, nil
 }
 
@@ -236,6 +265,8 @@ func outcome(err error) *wire.Ran {
 			switch *c {
 			case wasmtime.Interrupt:
 				return &wire.Ran{Outcome: wire.Outcome_TIME_LIMIT}
+			case outOfFuel:
+				return &wire.Ran{Outcome: wire.Outcome_FUEL_LIMIT}
 			case wasmtime.StackOverflow:
 				return &wire.Ran{Outcome: wire.Outcome_STACK_LIMIT}
 			default:
@@ -248,6 +279,9 @@ func outcome(err error) *wire.Ran {
 	}
 	return &wire.Ran{Outcome: wire.Outcome_TRAP, Message: firstLine(err.Error())}
 }
+
+// outOfFuel is what the engine means; the binding's constant is off by one.
+const outOfFuel = wasmtime.OutOfFuel + 1
 
 func isTrap(err error) bool {
 	var t *wasmtime.Trap

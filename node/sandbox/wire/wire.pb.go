@@ -36,6 +36,7 @@ const (
 	Outcome_STACK_LIMIT         Outcome = 5
 	// The module could not be instantiated within its limits.
 	Outcome_INSTANTIATE Outcome = 6
+	Outcome_FUEL_LIMIT  Outcome = 7
 )
 
 // Enum value maps for Outcome.
@@ -48,6 +49,7 @@ var (
 		4: "OUTPUT_LIMIT",
 		5: "STACK_LIMIT",
 		6: "INSTANTIATE",
+		7: "FUEL_LIMIT",
 	}
 	Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED": 0,
@@ -57,6 +59,7 @@ var (
 		"OUTPUT_LIMIT":        4,
 		"STACK_LIMIT":         5,
 		"INSTANTIATE":         6,
+		"FUEL_LIMIT":          7,
 	}
 )
 
@@ -93,7 +96,9 @@ type Compile struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	MaxArtifactBytes uint64                 `protobuf:"varint,1,opt,name=max_artifact_bytes,json=maxArtifactBytes,proto3" json:"max_artifact_bytes,omitempty"`
 	// The process is killed when it has used this much CPU time.
-	CpuSeconds    uint64 `protobuf:"varint,2,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	CpuSeconds uint64 `protobuf:"varint,2,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	// Make code that counts fuel.
+	Fuel          bool `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -140,6 +145,13 @@ func (x *Compile) GetCpuSeconds() uint64 {
 		return x.CpuSeconds
 	}
 	return 0
+}
+
+func (x *Compile) GetFuel() bool {
+	if x != nil {
+		return x.Fuel
+	}
+	return false
 }
 
 // Compiled answers Compile. The artifact follows as one raw frame if ok.
@@ -211,7 +223,9 @@ type Bind struct {
 	Artifact string                 `protobuf:"bytes,1,opt,name=artifact,proto3" json:"artifact,omitempty"`
 	Mounts   []*Mount               `protobuf:"bytes,2,rep,name=mounts,proto3" json:"mounts,omitempty"`
 	// The module's linear memory may grow to this, in bytes.
-	MemoryBytes   uint64 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	MemoryBytes uint64 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// The artifact counts fuel.
+	Fuel          bool `protobuf:"varint,4,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +279,13 @@ func (x *Bind) GetMemoryBytes() uint64 {
 		return x.MemoryBytes
 	}
 	return 0
+}
+
+func (x *Bind) GetFuel() bool {
+	if x != nil {
+		return x.Fuel
+	}
+	return false
 }
 
 type Mount struct {
@@ -386,6 +407,7 @@ type Run struct {
 	WallMs        uint64                 `protobuf:"varint,2,opt,name=wall_ms,json=wallMs,proto3" json:"wall_ms,omitempty"`
 	OutputBytes   uint64                 `protobuf:"varint,3,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
 	StderrBytes   uint64                 `protobuf:"varint,4,opt,name=stderr_bytes,json=stderrBytes,proto3" json:"stderr_bytes,omitempty"`
+	Fuel          uint64                 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +470,13 @@ func (x *Run) GetStderrBytes() uint64 {
 	return 0
 }
 
+func (x *Run) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 // Ran answers Run. stdout follows as one raw frame.
 type Ran struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -459,6 +488,7 @@ type Ran struct {
 	// Size of the module's linear memory at its end, and at its start.
 	MemoryBytes        uint64 `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	InitialMemoryBytes uint64 `protobuf:"varint,6,opt,name=initial_memory_bytes,json=initialMemoryBytes,proto3" json:"initial_memory_bytes,omitempty"`
+	Fuel               uint64 `protobuf:"varint,7,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -531,6 +561,13 @@ func (x *Ran) GetMemoryBytes() uint64 {
 func (x *Ran) GetInitialMemoryBytes() uint64 {
 	if x != nil {
 		return x.InitialMemoryBytes
+	}
+	return 0
+}
+
+func (x *Ran) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
 	}
 	return 0
 }
@@ -658,45 +695,49 @@ var File_wire_proto protoreflect.FileDescriptor
 const file_wire_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"wire.proto\x12\x11liop.sandbox.wire\"X\n" +
+	"wire.proto\x12\x11liop.sandbox.wire\"l\n" +
 	"\aCompile\x12,\n" +
 	"\x12max_artifact_bytes\x18\x01 \x01(\x04R\x10maxArtifactBytes\x12\x1f\n" +
 	"\vcpu_seconds\x18\x02 \x01(\x04R\n" +
-	"cpuSeconds\"v\n" +
+	"cpuSeconds\x12\x12\n" +
+	"\x04fuel\x18\x03 \x01(\bR\x04fuel\"v\n" +
 	"\bCompiled\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12@\n" +
-	"\vcontainment\x18\x03 \x01(\v2\x1e.liop.sandbox.wire.ContainmentR\vcontainment\"w\n" +
+	"\vcontainment\x18\x03 \x01(\v2\x1e.liop.sandbox.wire.ContainmentR\vcontainment\"\x8b\x01\n" +
 	"\x04Bind\x12\x1a\n" +
 	"\bartifact\x18\x01 \x01(\tR\bartifact\x120\n" +
 	"\x06mounts\x18\x02 \x03(\v2\x18.liop.sandbox.wire.MountR\x06mounts\x12!\n" +
-	"\fmemory_bytes\x18\x03 \x01(\x04R\vmemoryBytes\"-\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x04R\vmemoryBytes\x12\x12\n" +
+	"\x04fuel\x18\x04 \x01(\bR\x04fuel\"-\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\"s\n" +
 	"\x05Bound\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12@\n" +
-	"\vcontainment\x18\x03 \x01(\v2\x1e.liop.sandbox.wire.ContainmentR\vcontainment\"x\n" +
+	"\vcontainment\x18\x03 \x01(\v2\x1e.liop.sandbox.wire.ContainmentR\vcontainment\"\x8c\x01\n" +
 	"\x03Run\x12\x12\n" +
 	"\x04args\x18\x01 \x03(\tR\x04args\x12\x17\n" +
 	"\awall_ms\x18\x02 \x01(\x04R\x06wallMs\x12!\n" +
 	"\foutput_bytes\x18\x03 \x01(\x04R\voutputBytes\x12!\n" +
-	"\fstderr_bytes\x18\x04 \x01(\x04R\vstderrBytes\"\xdf\x01\n" +
+	"\fstderr_bytes\x18\x04 \x01(\x04R\vstderrBytes\x12\x12\n" +
+	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\"\xf3\x01\n" +
 	"\x03Ran\x124\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x1a.liop.sandbox.wire.OutcomeR\aoutcome\x12\x1b\n" +
 	"\texit_code\x18\x02 \x01(\x05R\bexitCode\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12\x16\n" +
 	"\x06stderr\x18\x04 \x01(\fR\x06stderr\x12!\n" +
 	"\fmemory_bytes\x18\x05 \x01(\x04R\vmemoryBytes\x120\n" +
-	"\x14initial_memory_bytes\x18\x06 \x01(\x04R\x12initialMemoryBytes\"Q\n" +
+	"\x14initial_memory_bytes\x18\x06 \x01(\x04R\x12initialMemoryBytes\x12\x12\n" +
+	"\x04fuel\x18\a \x01(\x04R\x04fuel\"Q\n" +
 	"\vContainment\x12\x16\n" +
 	"\x06active\x18\x01 \x03(\tR\x06active\x12*\n" +
 	"\x04gaps\x18\x02 \x03(\v2\x16.liop.sandbox.wire.GapR\x04gaps\"K\n" +
 	"\x03Gap\x12\x18\n" +
 	"\afeature\x18\x01 \x01(\tR\afeature\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x12\n" +
-	"\x04mend\x18\x03 \x01(\tR\x04mend*|\n" +
+	"\x04mend\x18\x03 \x01(\tR\x04mend*\x8c\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n" +
 	"\n" +
@@ -706,7 +747,9 @@ const file_wire_proto_rawDesc = "" +
 	"TIME_LIMIT\x10\x03\x12\x10\n" +
 	"\fOUTPUT_LIMIT\x10\x04\x12\x0f\n" +
 	"\vSTACK_LIMIT\x10\x05\x12\x0f\n" +
-	"\vINSTANTIATE\x10\x06B0Z.github.com/liop-project/liop/node/sandbox/wireb\x06proto3"
+	"\vINSTANTIATE\x10\x06\x12\x0e\n" +
+	"\n" +
+	"FUEL_LIMIT\x10\aB0Z.github.com/liop-project/liop/node/sandbox/wireb\x06proto3"
 
 var (
 	file_wire_proto_rawDescOnce sync.Once
