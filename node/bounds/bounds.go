@@ -125,6 +125,11 @@ const (
 	// guest's stderr.
 	// Test: TestMessageIsBounded.
 	Message = 256 << 10
+	// Resident is how much of a linear memory, and of each table, a runner keeps
+	// mapped between two runs, in bytes. Small guests touch less; what it costs to
+	// zero this is a third of what it costs to map it again.
+	// Test: TestRunsShareNothing.
+	Resident = 1 << 20
 	// DirEntries is how many entries a dataset may have, in all its
 	// directories: listing one of them is a host call that cannot be
 	// interrupted.

@@ -157,3 +157,59 @@ func TestSleepEndsAtTheDeadline(t *testing.T) {
 		t.Errorf("the next run: %v", ran)
 	}
 }
+
+// A runner keeps memory and tables for the next run: what one leaves there, the
+// next must not find, however the first ended.
+func TestRunsShareNothing(t *testing.T) {
+	b, err := inProcess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func(memory uint64) { b.memory = memory }(b.memory)
+	b.memory = 4 << 20
+	for _, end := range []string{"(call $exit (i32.const 0))", "unreachable", "(loop $forever (br $forever))"} {
+		wasm, err := wasmtime.Wat2Wasm(`(module
+			(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+			(memory (export "memory") 1)
+			(data (i32.const 0) "\00\00\00\00")
+			(global $g (mut i32) (i32.const 0))
+			(table $t 10 1000 funcref)
+			(func $f)
+			(elem declare func $f)
+			(func $check (param i32 i32) (if (local.get 0) (then (call $exit (local.get 1)))))
+			(func (export "_start") (local $p i32)
+				(call $check (global.get $g) (i32.const 10))
+				(call $check (i32.ne (memory.size) (i32.const 1)) (i32.const 11))
+				(call $check (i32.ne (memory.grow (i32.const 40)) (i32.const 1)) (i32.const 12))
+				(loop $l
+					(call $check (i64.ne (i64.load (local.get $p)) (i64.const 0)) (i32.const 13))
+					(local.set $p (i32.add (local.get $p) (i32.const 8)))
+					(br_if $l (i32.lt_u (local.get $p) (i32.const 2686976))))
+				(call $check (i32.ne (table.size $t) (i32.const 10)) (i32.const 14))
+				(call $check (i32.eqz (ref.is_null (table.get $t (i32.const 3)))) (i32.const 15))
+				(global.set $g (i32.const 1))
+				(memory.fill (i32.const 0) (i32.const 0xff) (i32.const 2686976))
+				(table.set $t (i32.const 3) (ref.func $f))
+				(drop (table.grow $t (ref.func $f) (i32.const 500)))
+				` + end + `))`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.module, err = wasmtime.NewModule(b.eng, wasm); err != nil {
+			t.Fatal(err)
+		}
+		var first *wire.Ran
+		for i := range 5 {
+			ran, err := b.execute(&wire.Run{WallMs: 300}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				first = ran
+			}
+			if ran.ExitCode != 0 || ran.Outcome != first.Outcome {
+				t.Fatalf("with %s, run %d ended with %v, the first with %v", end, i, ran, first)
+			}
+		}
+	}
+}

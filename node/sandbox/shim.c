@@ -31,6 +31,8 @@ typedef struct wasmtime_context wasmtime_context_t;
 typedef struct wasmtime_error wasmtime_error_t;
 typedef struct wasm_trap_t wasm_trap_t;
 typedef struct wasm_engine_t wasm_engine_t;
+typedef struct wasm_config_t wasm_config_t;
+typedef struct wasmtime_pooling_allocation_config_t wasmtime_pooling_allocation_config_t;
 typedef struct wasm_valtype_t wasm_valtype_t;
 typedef struct wasm_functype_t wasm_functype_t;
 typedef uint8_t wasm_valkind_t;
@@ -68,6 +70,37 @@ extern bool wasmtime_caller_export_get(wasmtime_caller_t *, const char *, size_t
 extern wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
 extern uint8_t *wasmtime_memory_data(const wasmtime_context_t *, const wasmtime_memory_t *);
 extern size_t wasmtime_memory_data_size(const wasmtime_context_t *, const wasmtime_memory_t *);
+
+#define POOL(name, type) extern void wasmtime_pooling_allocation_config_##name##_set(wasmtime_pooling_allocation_config_t *, type)
+extern wasmtime_pooling_allocation_config_t *wasmtime_pooling_allocation_config_new();
+extern void wasmtime_pooling_allocation_config_delete(wasmtime_pooling_allocation_config_t *);
+extern void wasmtime_pooling_allocation_strategy_set(wasm_config_t *, const wasmtime_pooling_allocation_config_t *);
+POOL(total_core_instances, uint32_t);
+POOL(total_component_instances, uint32_t);
+POOL(total_memories, uint32_t);
+POOL(total_tables, uint32_t);
+POOL(total_stacks, uint32_t);
+POOL(max_tables_per_module, uint32_t);
+POOL(table_elements, size_t);
+POOL(linear_memory_keep_resident, size_t);
+POOL(table_keep_resident, size_t);
+
+// ---- memory ----
+
+void liop_keep_memory(void *config, liop_pool p) {
+	wasmtime_pooling_allocation_config_t *c = wasmtime_pooling_allocation_config_new();
+	wasmtime_pooling_allocation_config_total_component_instances_set(c, 0);
+	wasmtime_pooling_allocation_config_total_stacks_set(c, 0);
+	wasmtime_pooling_allocation_config_total_core_instances_set(c, p.instances);
+	wasmtime_pooling_allocation_config_total_memories_set(c, p.memories);
+	wasmtime_pooling_allocation_config_total_tables_set(c, p.tables);
+	wasmtime_pooling_allocation_config_max_tables_per_module_set(c, p.tables);
+	wasmtime_pooling_allocation_config_table_elements_set(c, p.table_elements);
+	wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(c, p.resident);
+	wasmtime_pooling_allocation_config_table_keep_resident_set(c, p.resident);
+	wasmtime_pooling_allocation_strategy_set(config, c);
+	wasmtime_pooling_allocation_config_delete(c);
+}
 
 // ---- stdin ----
 

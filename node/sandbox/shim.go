@@ -19,11 +19,25 @@ import (
 // deadlineTrap is the message of the trap by which poll_oneoff ends a guest.
 const deadlineTrap = C.LIOP_DEADLINE
 
-// The C pointer is the first, unexported field of WasiConfig, Linker and
-// Engine; shim_test.go checks that.
+// The C pointer is the first, unexported field of WasiConfig, Config,
+// Linker and Engine; shim_test.go checks that.
 func wasiPtr(c *wasmtime.WasiConfig) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(c)) }
 func enginePtr(e *wasmtime.Engine) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(e)) }
+func configPtr(c *wasmtime.Config) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(c)) }
 func linkerPtr(l *wasmtime.Linker) unsafe.Pointer   { return *(*unsafe.Pointer)(unsafe.Pointer(l)) }
+
+// keepMemory has an engine use the same linear memory and tables for one run
+// after the other: what a run touched, up to bounds.Resident, is zeroed instead
+// of unmapped.
+func keepMemory(c *wasmtime.Config) {
+	C.liop_keep_memory(configPtr(c), C.liop_pool{
+		instances:      bounds.Instances,
+		memories:       bounds.Memories,
+		tables:         bounds.Tables,
+		table_elements: bounds.TableElements,
+		resident:       bounds.Resident,
+	})
+}
 
 // setStdin comes before Store.SetWasi, which consumes the WasiConfig.
 func setStdin(c *wasmtime.WasiConfig, p []byte) {

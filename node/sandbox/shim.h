@@ -29,6 +29,14 @@ typedef struct {
 	liop_buf out, err;            // what the guest of this run writes to 1 and 2
 } liop_host;
 
+// What one run may have, and how many bytes of it stay mapped for the next.
+typedef struct {
+	uint32_t instances, memories, tables;
+	size_t table_elements, resident;
+} liop_pool;
+
+void liop_keep_memory(void *wasm_config, liop_pool p);
+
 void liop_set_stdin(void *wasi, const void *p, size_t n);
 
 liop_host *liop_host_new(liop_bounds max);

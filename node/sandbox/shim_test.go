@@ -31,7 +31,7 @@ func TestPrototypes(t *testing.T) {
 
 // The C pointers are taken from the first field of these Go structs.
 func TestPointerFields(t *testing.T) {
-	for _, v := range []any{wasmtime.WasiConfig{}, wasmtime.Linker{}, wasmtime.Engine{}} {
+	for _, v := range []any{wasmtime.WasiConfig{}, wasmtime.Config{}, wasmtime.Linker{}, wasmtime.Engine{}} {
 		f := reflect.TypeOf(v).Field(0)
 		if f.Name != "_ptr" || f.Type.Kind() != reflect.Pointer {
 			t.Errorf("%T begins with %s %s", v, f.Name, f.Type)

@@ -18,8 +18,11 @@ import (
 
 // newEngine is the one place that configures Wasmtime. Compilers and runners
 // must agree on it to the letter: change wire.Fingerprint with it.
-func newEngine(fuel bool) *wasmtime.Engine {
+func newEngine(fuel, compiles bool) *wasmtime.Engine {
 	c := wasmtime.NewConfig()
+	if !compiles {
+		keepMemory(c)
+	}
 	c.SetConsumeFuel(fuel) // 10 to 30 % slower
 	c.SetEpochInterruption(true)
 	c.SetMaxWasmStack(bounds.Stack)
@@ -44,7 +47,7 @@ func compiler(c *wire.Conn, iso isolation) error {
 	if err := c.Recv(&req); err != nil {
 		return err
 	}
-	eng := newEngine(req.Fuel)
+	eng := newEngine(req.Fuel, true)
 	contained, err := contain(iso, containment{calls: words(commonCalls, compilerCalls), memory: bounds.CompileMemory, cpu: req.CpuSeconds})
 	if err != nil {
 		return err
@@ -84,7 +87,7 @@ type bound struct {
 
 // newBound makes all that a run needs but module, mounts and memory.
 func newBound(h host, fuel bool) (*bound, error) {
-	eng := newEngine(fuel)
+	eng := newEngine(fuel, false)
 	h.setEngine(eng)
 	b := &bound{eng: eng, linker: wasmtime.NewLinker(eng), host: h, fuel: fuel}
 	if err := b.linker.DefineWasi(); err != nil {
