@@ -30,6 +30,7 @@ import (
 	"github.com/liop-project/liop/node/dataset"
 	"github.com/liop-project/liop/node/engine"
 	"github.com/liop-project/liop/node/ledger"
+	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
 const (
@@ -212,10 +213,15 @@ func (n *Node) probe(ctx context.Context, want Containment) error {
 	if err != nil {
 		return fmt.Errorf("trial run of a worker: %w", err)
 	}
-	n.log.InfoContext(ctx, "containment", "active", c.Active)
+	return judge(ctx, n.log, c, want)
+}
+
+// judge says what workers have and lack, and refuses a lack if none is wanted.
+func judge(ctx context.Context, log *slog.Logger, c *wire.Containment, want Containment) error {
+	log.InfoContext(ctx, "containment", "active", c.Active)
 	var lacks []string
 	for _, g := range c.Gaps {
-		n.log.WarnContext(ctx, "containment lacks", "what", g.Feature, "why", g.Reason, "mend", g.Mend)
+		log.WarnContext(ctx, "containment lacks", "what", g.Feature, "why", g.Reason, "mend", g.Mend)
 		lacks = append(lacks, g.Feature)
 	}
 	if want == Strict && len(lacks) > 0 {

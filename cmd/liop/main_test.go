@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -300,7 +301,7 @@ func peerID(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
-// exitcode N COMMAND... runs a command and checks its exit code.
+// exitcode N[,M...] COMMAND... runs a command and checks its exit code.
 func exitCodeIs(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N COMMAND...")
@@ -313,7 +314,7 @@ func exitCodeIs(ts *testscript.TestScript, neg bool, args []string) {
 			got = after
 		}
 	}
-	if got != args[0] {
+	if !slices.Contains(strings.Split(args[0], ","), got) {
 		ts.Fatalf("exit code %s, want %s: %s", got, args[0], ts.ReadFile("stderr"))
 	}
 }
