@@ -45,6 +45,7 @@ type runner struct {
 	agent       string
 	place       *place // what it has in the schedule while it runs
 	runs        int
+	tired       bool // has less weight than others and cannot get it back
 	idleAt      time.Time
 	containment *wire.Containment
 }
@@ -156,7 +157,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 func (p *pool) release(r *runner, good bool) {
 	place := r.place // once r is idle, another run may have it
 	r.runs++
-	if !good || r.runs >= p.reuse || p.life.Err() != nil {
+	if !good || r.tired || r.runs >= p.reuse || p.life.Err() != nil {
 		r.kill()
 		p.wg.Go(func() { // its memory is in use until then
 			<-r.done
@@ -320,6 +321,7 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	end := time.Now().Add(j.Limits.Wall + bounds.Grace)
 	r.sock.SetDeadline(end)
+	calm := r.yieldWhenLong()
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	var ran wire.Ran
 	var answer []byte
@@ -332,6 +334,7 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 		answer, err = r.conn.RecvRaw(int(j.Limits.Output))
 	}
 	left := !stop()
+	calm()
 	if err == nil && !left {
 		return &ran, answer, nil
 	}
@@ -347,6 +350,28 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	r.log.WarnContext(ctx, "runner died", "module", hexID(j.Module), "error", errors.Unwrap(err), "stderr", r.lastWords())
 	return nil, nil, &fault.Error{Code: fault.ModuleFailed, Rule: "worker", Owner: fault.Module,
 		Message: "the module brought its worker process down", Hint: "the node and other runs are not affected; use less memory"}
+}
+
+// yieldWhenLong gives a run that goes on for bounds.LongRun less weight than
+// those that have just begun: they are short, most of them, and someone waits for
+// their answers. The caller must call calm at the end of the run.
+func (r *runner) yieldWhenLong() (calm func()) {
+	var mu sync.Mutex
+	over, long := false, false
+	t := time.AfterFunc(bounds.LongRun, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			long = setNice(r.worker, bounds.LongRunNice) == nil
+		}
+	})
+	return func() {
+		t.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		r.tired = long && setNice(r.worker, bounds.Nice) != nil
+	}
 }
 
 func notNil(b []byte) []byte {
