@@ -137,6 +137,10 @@ const (
 	// a third of the node's weight when they compete for a CPU.
 	// Test: TestRunnerYieldsToTheNode.
 	Nice = 5
+	// NiceStep is by how much the priority of each further runner of an agent
+	// is lower: a third of the weight of the one before.
+	// Test: TestSecondRunnerOfAnAgentWeighsLess.
+	NiceStep = 5
 	// LongRunNice is the priority of a run that went on for LongRun: a twentieth
 	// of the weight of one that has just begun.
 	// Test: TestLongRunYields.

@@ -98,6 +98,40 @@ func TestRunnerYieldsToTheNode(t *testing.T) {
 	niceOfAll(t, pid, bounds.Nice)
 }
 
+// An agent's CPU does not grow with the number of its runs, and the next run has
+// the best of the idle runners.
+func TestSecondRunnerOfAnAgentWeighsLess(t *testing.T) {
+	e := newTest(t, Config{Runners: 4})
+	j := jobOf(guestModule(t, "hello"))
+	j.Limits.Wall = 20 * time.Second
+	if _, err := e.Run(context.Background(), j); err != nil {
+		t.Fatal(err)
+	}
+	artifact, _ := e.cache.get(j.Module)
+	acquire := func(tenant string) *runner {
+		t.Helper()
+		j := *j
+		j.Tenant = tenant
+		r, err := e.pool.acquire(t.Context(), &j, artifact, func() { t.Error("a runner is waited for") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first, second, other := acquire("a"), acquire("a"), acquire("b")
+	niceOfAll(t, first.cmd.Process.Pid, bounds.Nice)
+	niceOfAll(t, second.cmd.Process.Pid, bounds.Nice+bounds.NiceStep)
+	niceOfAll(t, other.cmd.Process.Pid, bounds.Nice)
+	e.pool.release(first, true)
+	e.pool.release(second, true)
+	again := acquire("a")
+	if again != first {
+		t.Error("the next run has the runner with less weight")
+	}
+	e.pool.release(again, true)
+	e.pool.release(other, true)
+}
+
 // A run that goes on and on has less weight than those that begin meanwhile, and
 // its runner has it no longer when the run is over, or is gone.
 func TestLongRunYields(t *testing.T) {
@@ -132,7 +166,7 @@ func TestLongRunYields(t *testing.T) {
 	cancel()
 	<-ended
 
-	j.Limits.Wall, j.Progress = bounds.LongRun*4, nil
+	j.Tenant, j.Limits.Wall, j.Progress = "b", bounds.LongRun*4, nil
 	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.LimitTime}) {
 		t.Fatal(err)
 	}

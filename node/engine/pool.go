@@ -43,6 +43,7 @@ type runner struct {
 	log         *slog.Logger
 	key         string
 	agent       string
+	nice        int    // its priority, for life
 	place       *place // what it has in the schedule while it runs
 	runs        int
 	tired       bool // has less weight than others and cannot get it back
@@ -111,7 +112,7 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 	if err != nil {
 		return nil, err
 	}
-	r, err := p.runner(ctx, j, artifact)
+	r, err := p.runner(ctx, j, artifact, place.nth)
 	if err != nil {
 		p.schedule.leave(place)
 		return nil, err
@@ -120,7 +121,8 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 	return r, nil
 }
 
-func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, error) {
+// runner finds or starts one for the nth run that j's agent has under way.
+func (p *pool) runner(ctx context.Context, j *Job, artifact string, nth int) (*runner, error) {
 	key := keyOf(j)
 	if r := p.takeIdle(key); r != nil {
 		p.trim()
@@ -136,7 +138,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 			p.log.ErrorContext(ctx, "start runner", "error", err)
 			break
 		}
-		r := &runner{worker: w, log: p.log, key: key, agent: j.agent()}
+		r := &runner{worker: w, log: p.log, key: key, agent: j.agent(), nice: niceOfNth(nth)}
 		err = r.bind(ctx, j, artifact)
 		if err == nil {
 			return r, nil
@@ -210,14 +212,25 @@ func (p *pool) spare() int {
 func (p *pool) takeIdle(key string) *runner {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if r := p.idle[i]; r.key == key {
-			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			return r
+	best := -1
+	for i, r := range p.idle {
+		if r.key == key && (best < 0 || r.nice <= p.idle[best].nice) {
+			best = i // of those with the best priority the one that was used last
 		}
 	}
-	return nil
+	if best < 0 {
+		return nil
+	}
+	r := p.idle[best]
+	p.idle = slices.Delete(p.idle, best, best+1)
+	return r
 }
+
+// niceOfNth makes the second runner that an agent uses at the same time weigh
+// less than its first, and so on: else an agent with three runs under way would
+// have three times the CPU of one with a single run. A runner keeps it, because
+// to get a priority back takes a privilege.
+func niceOfNth(nth int) int { return min(bounds.Nice+(nth-1)*bounds.NiceStep, bounds.LongRunNice-1) }
 
 // blank gives a worker that stands by, or starts one.
 func (p *pool) blank() (*worker, error) {
@@ -311,7 +324,11 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 		return &badArtifact{bound.Message}
 	}
 	r.containment = bound.Containment
-	if err := lowerPriority(r.cmd.Process.Pid); err != nil {
+	err = lowerPriority(r.cmd.Process.Pid)
+	if err == nil && r.nice != bounds.Nice {
+		err = setNice(r.worker, r.nice)
+	}
+	if err != nil {
 		r.log.WarnContext(ctx, "lower a runner's priority", "error", err)
 	}
 	return nil
@@ -370,7 +387,7 @@ func (r *runner) yieldWhenLong() (calm func()) {
 		mu.Lock()
 		defer mu.Unlock()
 		over = true
-		r.tired = long && setNice(r.worker, bounds.Nice) != nil
+		r.tired = long && setNice(r.worker, r.nice) != nil
 	}
 }
 
