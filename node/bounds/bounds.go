@@ -145,6 +145,14 @@ const (
 	// a third of the node's weight when they compete for a CPU.
 	// Test: TestRunnerYieldsToTheNode.
 	Nice = 5
+	// NiceStep is by how much the priority of each further runner of an agent
+	// is lower: a third of the weight of the one before.
+	// Test: TestSecondRunnerOfAnAgentWeighsLess.
+	NiceStep = 5
+	// LongRunNice is the priority of a run that went on for LongRun: a twentieth
+	// of the weight of one that has just begun.
+	// Test: TestLongRunYields.
+	LongRunNice = 19
 )
 
 // How long things may take.
@@ -154,6 +162,10 @@ const (
 	// filling of much memory) needs this.
 	// Test: TestHostile/fill.
 	Grace = 100 * time.Millisecond
+	// LongRun is how long a run has the priority of a new one. Most end within
+	// it; an endless loop has it for the smallest part of its time.
+	// Test: TestLongRunYields.
+	LongRun = 50 * time.Millisecond
 	// CompileTime bounds one compilation, in CPU time, so that an honest module
 	// is not refused because the machine is busy. A 3.4 MB Go module takes 2 s.
 	// Test: TestCompileBomb.

@@ -54,10 +54,11 @@ func TestFloodLeavesRoom(t *testing.T) {
 	s.mu.Lock()
 	running, waiting := s.running, s.waiting
 	s.mu.Unlock()
-	if running != 3 || waiting != 13 {
+	if running == 3 && waiting == 13 {
+		canary(t, e)
+	} else {
 		t.Errorf("of the flood %d run and %d wait", running, waiting)
 	}
-	canary(t, e)
 	cancel()
 	ended.Wait()
 	canary(t, e)

@@ -4,16 +4,21 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/liopv1"
 	"github.com/liop-project/liop/node/bounds"
+	"github.com/liop-project/liop/node/sandbox/wire"
 )
 
 // A runner has no environment, no descriptor of ours but its end of the socket,
@@ -90,18 +95,111 @@ func TestRunnerYieldsToTheNode(t *testing.T) {
 	e.pool.mu.Lock()
 	pid := e.pool.idle[0].cmd.Process.Pid
 	e.pool.mu.Unlock()
+	niceOfAll(t, pid, bounds.Nice)
+}
+
+// An agent's CPU does not grow with the number of its runs, and the next run has
+// the best of the idle runners.
+func TestSecondRunnerOfAnAgentWeighsLess(t *testing.T) {
+	e := newTest(t, Config{Runners: 4})
+	j := jobOf(guestModule(t, "hello"))
+	j.Limits.Wall = 20 * time.Second
+	if _, err := e.Run(context.Background(), j); err != nil {
+		t.Fatal(err)
+	}
+	artifact, _ := e.cache.get(j.Module)
+	acquire := func(tenant string) *runner {
+		t.Helper()
+		j := *j
+		j.Tenant = tenant
+		r, err := e.pool.acquire(t.Context(), &j, artifact, func() { t.Error("a runner is waited for") })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first, second, other := acquire("a"), acquire("a"), acquire("b")
+	niceOfAll(t, first.cmd.Process.Pid, bounds.Nice)
+	niceOfAll(t, second.cmd.Process.Pid, bounds.Nice+bounds.NiceStep)
+	niceOfAll(t, other.cmd.Process.Pid, bounds.Nice)
+	e.pool.release(first, true)
+	e.pool.release(second, true)
+	again := acquire("a")
+	if again != first {
+		t.Error("the next run has the runner with less weight")
+	}
+	e.pool.release(again, true)
+	e.pool.release(other, true)
+}
+
+// A run that goes on and on has less weight than those that begin meanwhile, and
+// its runner has it no longer when the run is over, or is gone.
+func TestLongRunYields(t *testing.T) {
+	e := newTest(t, Config{})
+	j := jobOf(guestModule(t, "loop"))
+	j.Limits.Wall = time.Hour
+	ctx, cancel := context.WithCancel(context.Background())
+	running, ended := make(chan struct{}), make(chan error, 1)
+	j.Progress = func(p liopv1.Phase) {
+		if p == liopv1.Phase_PHASE_RUNNING {
+			close(running)
+		}
+	}
+	go func() { _, err := e.Run(ctx, j); ended <- err }()
+	<-running
+	var pid int
+	for _, kid := range children(t) {
+		if cmd, _ := os.ReadFile("/proc/" + kid + "/cmdline"); !strings.HasPrefix(string(cmd), wire.RunnerName) {
+			continue
+		}
+		// Blank runners have the node's priority.
+		if n, _ := strconv.Atoi(kid); niceOf(t, n, n) != 0 {
+			pid = n
+		}
+	}
+	for late := time.Now().Add(20 * time.Second); niceOf(t, pid, pid) != bounds.LongRunNice; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("the runner %d has nice %d", pid, niceOf(t, pid, pid))
+		}
+	}
+	niceOfAll(t, pid, bounds.LongRunNice)
+	cancel()
+	<-ended
+
+	j.Tenant, j.Limits.Wall, j.Progress = "b", bounds.LongRun*4, nil
+	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.LimitTime}) {
+		t.Fatal(err)
+	}
+	e.pool.mu.Lock()
+	defer e.pool.mu.Unlock()
+	for _, r := range e.pool.idle {
+		niceOfAll(t, r.cmd.Process.Pid, bounds.Nice)
+	}
+}
+
+func niceOfAll(t *testing.T, pid, want int) {
+	t.Helper()
 	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil || len(threads) == 0 {
 		t.Fatal(threads, err)
 	}
 	for _, th := range threads {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", pid, th.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, after, _ := strings.Cut(string(stat), ") ")
-		if nice := strings.Fields(after)[16]; nice != fmt.Sprint(bounds.Nice) { // field 19 of stat, proc(5)
-			t.Errorf("thread %s has nice %s", th.Name(), nice)
+		if n, _ := strconv.Atoi(th.Name()); niceOf(t, pid, n) != want {
+			t.Errorf("thread %d has nice %d, want %d", n, niceOf(t, pid, n), want)
 		}
 	}
+}
+
+func niceOf(t *testing.T, pid, thread int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, thread))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	nice, err := strconv.Atoi(strings.Fields(after)[16]) // field 19 of stat, proc(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nice
 }

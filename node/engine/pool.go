@@ -43,8 +43,10 @@ type runner struct {
 	log         *slog.Logger
 	key         string
 	agent       string
+	nice        int    // its priority, for life
 	place       *place // what it has in the schedule while it runs
 	runs        int
+	tired       bool // has less weight than others and cannot get it back
 	idleAt      time.Time
 	containment *wire.Containment
 }
@@ -110,7 +112,7 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 	if err != nil {
 		return nil, err
 	}
-	r, err := p.runner(ctx, j, artifact)
+	r, err := p.runner(ctx, j, artifact, place.nth)
 	if err != nil {
 		p.schedule.leave(place)
 		return nil, err
@@ -119,7 +121,8 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 	return r, nil
 }
 
-func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, error) {
+// runner finds or starts one for the nth run that j's agent has under way.
+func (p *pool) runner(ctx context.Context, j *Job, artifact string, nth int) (*runner, error) {
 	key := keyOf(j)
 	if r := p.takeIdle(key); r != nil {
 		p.trim()
@@ -135,7 +138,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 			p.log.ErrorContext(ctx, "start runner", "error", err)
 			break
 		}
-		r := &runner{worker: w, log: p.log, key: key, agent: j.agent()}
+		r := &runner{worker: w, log: p.log, key: key, agent: j.agent(), nice: niceOfNth(nth)}
 		err = r.bind(ctx, j, artifact)
 		if err == nil {
 			return r, nil
@@ -156,7 +159,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string) (*runner, er
 func (p *pool) release(r *runner, good bool) {
 	place := r.place // once r is idle, another run may have it
 	r.runs++
-	if !good || r.runs >= p.reuse || p.life.Err() != nil {
+	if !good || r.tired || r.runs >= p.reuse || p.life.Err() != nil {
 		r.kill()
 		p.wg.Go(func() { // its memory is in use until then
 			<-r.done
@@ -209,14 +212,25 @@ func (p *pool) spare() int {
 func (p *pool) takeIdle(key string) *runner {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := len(p.idle) - 1; i >= 0; i-- {
-		if r := p.idle[i]; r.key == key {
-			p.idle = append(p.idle[:i], p.idle[i+1:]...)
-			return r
+	best := -1
+	for i, r := range p.idle {
+		if r.key == key && (best < 0 || r.nice <= p.idle[best].nice) {
+			best = i // of those with the best priority the one that was used last
 		}
 	}
-	return nil
+	if best < 0 {
+		return nil
+	}
+	r := p.idle[best]
+	p.idle = slices.Delete(p.idle, best, best+1)
+	return r
 }
+
+// niceOfNth makes the second runner that an agent uses at the same time weigh
+// less than its first, and so on: else an agent with three runs under way would
+// have three times the CPU of one with a single run. A runner keeps it, because
+// to get a priority back takes a privilege.
+func niceOfNth(nth int) int { return min(bounds.Nice+(nth-1)*bounds.NiceStep, bounds.LongRunNice-1) }
 
 // blank gives a worker that stands by, or starts one.
 func (p *pool) blank() (*worker, error) {
@@ -310,7 +324,11 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 		return &badArtifact{bound.Message}
 	}
 	r.containment = r.spawner.containment(bound.Containment)
-	if err := lowerPriority(r.cmd.Process.Pid); err != nil {
+	err = lowerPriority(r.cmd.Process.Pid)
+	if err == nil && r.nice != bounds.Nice {
+		err = setNice(r.worker, r.nice)
+	}
+	if err != nil {
 		r.log.WarnContext(ctx, "lower a runner's priority", "error", err)
 	}
 	return nil
@@ -320,6 +338,7 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	end := time.Now().Add(j.Limits.Wall + bounds.Grace)
 	r.sock.SetDeadline(end)
+	calm := r.yieldWhenLong()
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	var ran wire.Ran
 	var answer []byte
@@ -332,6 +351,7 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 		answer, err = r.conn.RecvRaw(int(j.Limits.Output))
 	}
 	left := !stop()
+	calm()
 	if err == nil && !left {
 		return &ran, answer, nil
 	}
@@ -347,6 +367,28 @@ func (r *runner) run(ctx context.Context, j *Job) (*wire.Ran, []byte, error) {
 	r.log.WarnContext(ctx, "runner died", "module", hexID(j.Module), "error", errors.Unwrap(err), "stderr", r.lastWords())
 	return nil, nil, &fault.Error{Code: fault.ModuleFailed, Rule: "worker", Owner: fault.Module,
 		Message: "the module brought its worker process down", Hint: "the node and other runs are not affected; use less memory"}
+}
+
+// yieldWhenLong gives a run that goes on for bounds.LongRun less weight than
+// those that have just begun: they are short, most of them, and someone waits for
+// their answers. The caller must call calm at the end of the run.
+func (r *runner) yieldWhenLong() (calm func()) {
+	var mu sync.Mutex
+	over, long := false, false
+	t := time.AfterFunc(bounds.LongRun, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			long = setNice(r.worker, bounds.LongRunNice) == nil
+		}
+	})
+	return func() {
+		t.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		r.tired = long && setNice(r.worker, r.nice) != nil
+	}
 }
 
 func notNil(b []byte) []byte {

@@ -71,6 +71,7 @@ type place struct {
 	claim
 	ready chan struct{} // closed when it is let in
 	in    bool
+	nth   int       // of its agent's that run, when it was let in: 1 for the only one
 	since time.Time // when it was let in
 }
 
@@ -159,7 +160,7 @@ func (s *schedule) fill() {
 				s.datasets[d]++
 			}
 		}
-		p.in, p.since = true, time.Now()
+		p.in, p.nth, p.since = true, a.running, time.Now()
 		close(p.ready)
 	}
 }
