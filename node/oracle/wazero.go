@@ -142,7 +142,7 @@ func (w *Wazero) Run(j Job) (End, error) {
 		return end, nil
 	}
 	message, _, _ := strings.Cut(err.Error(), "\n")
-	if strings.HasSuffix(message, "wasm error: stack overflow") {
+	if strings.HasSuffix(message, ": stack overflow") {
 		end.Kind = StackOverflow
 		return end, nil
 	}
