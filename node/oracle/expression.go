@@ -23,7 +23,7 @@ func (f *fn) expr(t valType, d int) {
 		f.op("local.tee", f.ownOf(t))
 	case 3, 4:
 		name := pick(&g.choices, accesses(t, ".load"))
-		f.small(0x7fff, d)
+		f.small(reach, d)
 		f.access(name)
 	case 5:
 		f.exprs([]valType{t, t, i32}, d)
@@ -85,14 +85,21 @@ func (f *fn) leaf(t valType) {
 // the stack.
 func (f *fn) access(name string) {
 	align := f.g.intn(bits.Len32(opcodes[name].width))
-	f.op(name, uint32(align), uint32(f.g.uint64()%0x7ff0))
+	if other, ok := f.g.instead[name]; ok {
+		align = min(align, bits.Len32(opcodes[other].width)-1)
+	}
+	offset := f.g.uint64() % reach
+	if f.g.oneIn(8) {
+		offset = f.g.uint64() % 0xf000
+	}
+	f.op(name, uint32(align), uint32(offset))
 }
 
 // number pushes the result of a numeric instruction.
 func (f *fn) number(t valType, d int) {
 	name := pick(&f.g.choices, numericOps[t])
 	o := opcodes[name]
-	careful := !f.g.reckless || !f.g.oneIn(8)
+	careful := !f.g.reckless || !f.g.oneIn(4)
 	switch _, what, _ := strings.Cut(name, "."); {
 	case careful && (strings.HasPrefix(what, "div_") || strings.HasPrefix(what, "rem_")):
 		f.expr(t, d)
@@ -104,14 +111,14 @@ func (f *fn) number(t valType, d int) {
 		f.constant(t, 1)
 		f.op(t.String() + ".or")
 	case careful && strings.HasPrefix(what, "trunc_f"):
-		// A number that fits: 24 bits of an integer, and some of a fraction.
+		// Three quarters of a number that fits.
 		from, sign := o.params[0], what[len(what)-1:]
-		f.expr(i32, d)
-		f.constant(i32, 8)
-		f.op("i32.shr_" + sign)
-		f.op(from.String() + ".convert_i32_" + sign)
-		f.constant(from, map[valType]uint64{f32: 0x3f400000, f64: 0x3fe8000000000000}[from]) // 0.75
+		f.expr(t, d)
+		f.op(from.String() + ".convert_" + t.String() + "_" + sign)
+		f.constant(from, map[valType]uint64{f32: 0x3f400000, f64: 0x3fe8000000000000}[from])
 		f.op(from.String() + ".mul")
+	case strings.HasPrefix(what, "trunc_f") && f.g.oneIn(2):
+		f.constant(o.params[0], pick(&f.g.choices, interesting[o.params[0]])) // often none that fits
 	default:
 		f.exprs(o.params, d)
 	}
@@ -184,11 +191,11 @@ func (f *fn) call(callee, d int) {
 		return
 	}
 	table := uint32(callTable)
-	if g.reckless && g.oneIn(8) {
+	if g.reckless && g.oneIn(3) {
 		if g.oneIn(2) {
 			table = playTable
 		}
-		f.small(31, d) // null, of another type, or past the end
+		f.small(15, d) // of another type, null, or past the end
 	} else {
 		at := uint64(slices.Index(g.table, callee))
 		f.constant(i32, at)

@@ -43,6 +43,10 @@ func (g *gen) function(index int, s signature) {
 	for range 2 + g.intn(5) {
 		f.statement(depth)
 	}
+	for _, l := range f.own {
+		f.op("local.get", l)
+		f.sink(f.typeOf(l))
+	}
 	f.exprs(s.results, 2)
 	f.finish(s)
 }
@@ -62,11 +66,14 @@ func (f *fn) finish(s signature) {
 func (g *gen) count(op string) { g.ops[op]++ }
 
 func (f *fn) op(name string, immediates ...uint32) {
+	f.g.count(name)
+	if other, ok := f.g.instead[name]; ok {
+		name = other
+	}
 	o, ok := opcodes[name]
 	if !ok {
 		panic("no instruction " + name)
 	}
-	f.g.count(name)
 	f.code = append(f.code, o.code...)
 	for _, im := range immediates {
 		f.code = u32(f.code, im)
@@ -116,7 +123,7 @@ func (f *fn) globalOf(t valType) uint32 {
 	if f.g.oneIn(2) {
 		i += 1 + slices.Index(f.g.globals[i+1:], t)
 	}
-	return uint32(1 + i)
+	return uint32(firstGlobal + i)
 }
 
 // block opens a block, loop or if.
@@ -166,6 +173,24 @@ func (f *fn) small(m uint64, d int) {
 	if !f.g.reckless || !f.g.oneIn(30) {
 		f.mask(m)
 	}
+}
+
+// sink has the value on the stack in the answer.
+func (f *fn) sink(t valType) {
+	switch t {
+	case i32:
+		f.op("i64.extend_i32_u")
+	case f32:
+		f.op("i32.reinterpret_f32")
+		f.op("i64.extend_i32_u")
+	case f64:
+		f.op("i64.reinterpret_f64")
+	}
+	f.op("global.get", sinkGlobal)
+	f.constant(i64, 7)
+	f.op("i64.rotl")
+	f.op("i64.xor")
+	f.op("global.set", sinkGlobal)
 }
 
 // drop discards what is on the stack.

@@ -29,8 +29,13 @@ type Program struct {
 //
 // Choices come from the seed's bytes, and from their hash when these are used
 // up, so that a fuzzer which changes a late byte changes a late choice.
-func Generate(seed []byte, rawNaN bool) Program {
+func Generate(seed []byte, rawNaN bool) Program { return generate(seed, rawNaN, nil) }
+
+// generate writes other instructions for some, as an engine that takes one for
+// another would run the program.
+func generate(seed []byte, rawNaN bool, instead map[string]string) Program {
 	g := &gen{
+		instead: instead,
 		choices: choices{data: seed, rng: rand.New(rand.NewChaCha8(sha256.Sum256(seed)))},
 		b:       builder{typeOf: map[string]uint32{}, start: -1},
 		ops:     map[string]int{},
@@ -79,7 +84,10 @@ const (
 	playTable   = 1    // of 8 to 32 entries, for everything else
 	segment     = 48   // bytes of a passive data segment
 	fuelGlobal  = 0
-	resultsAt   = 0 // where the results lie in memory when they are written
+	sinkGlobal  = 1    // takes values that nothing else would show
+	firstGlobal = 2    // of those that random code uses
+	reach       = 1023 // addresses that random code computes, before an offset
+	resultsAt   = 0    // where the results lie in memory when they are written
 	iovAt       = 512
 	passive     = 1 // the segments that are never dropped
 	droppable   = 2
@@ -95,17 +103,18 @@ type gen struct {
 	ops      map[string]int
 	rawNaN   bool
 	reckless bool
+	instead  map[string]string
 
 	funcs   []signature // defined ones, which come after the imported
 	leaves  int         // so many of the first are in tables: they call no table, so nothing recurses
 	table   []int       // the functions in callTable
-	globals []valType   // the mutable ones, after the fuel
+	globals []valType   // the mutable ones from firstGlobal on
 }
 
 func (g *gen) program() {
 	g.imports()
-	g.globals = nil
 	g.global(i32, true, fuel)
+	g.global(i64, true, 0)
 	for _, t := range append(slices.Clone(numTypes), numTypes...) {
 		g.global(t, true, g.bits(t))
 		g.globals = append(g.globals, t)
@@ -164,7 +173,7 @@ func (g *gen) segments() {
 	}
 	at := func(offset uint32) []byte { return append(s64([]byte{0x41}, int64(offset)), 0x0b) }
 	g.b.data = [][]byte{
-		slices.Concat([]byte{0}, at(uint32(g.uint64()%60000)), bytes(200)),
+		slices.Concat([]byte{0}, at(0), bytes(2*reach)),
 		append([]byte{passive}, bytes(segment)...),
 		append([]byte{1}, bytes(segment)...),
 	}
@@ -212,7 +221,7 @@ func (g *gen) command(body int) {
 	f.block("loop", nil, nil)
 	f.op("local.get", h)
 	f.op("local.get", p)
-	f.op("i64.load", 3, 0)
+	f.op("i64.load", 0, 0)
 	f.op("i64.xor")
 	f.constant(i64, 0x100000001b3)
 	f.op("i64.mul")
@@ -240,8 +249,9 @@ func (g *gen) command(body int) {
 	result(i32, func() { f.op("memory.size", 0) })
 	result(i32, func() { f.op("table.size", playTable) })
 	result(i32, func() { f.op("global.get", fuelGlobal) })
+	result(i64, func() { f.op("global.get", sinkGlobal) })
 	for i, t := range g.globals {
-		result(t, func() { f.op("global.get", uint32(1+i)) })
+		result(t, func() { f.op("global.get", uint32(firstGlobal+i)) })
 	}
 	size := to
 	to = iovAt

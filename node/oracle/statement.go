@@ -20,12 +20,12 @@ func (f *fn) statement(d int) {
 		f.op("global.set", f.globalOf(t))
 	case 4, 5, 6:
 		name := pick(&g.choices, accesses(t, ".store"))
-		f.small(0x7fff, d)
+		f.small(reach, d)
 		f.expr(t, d)
 		f.access(name)
 	case 7:
 		f.expr(t, d)
-		f.op("drop")
+		f.sink(t)
 	case 8:
 		f.expr(i32, d)
 		f.block("if", nil, nil)
@@ -175,22 +175,22 @@ func (f *fn) bulk(d int) {
 	g := f.g
 	switch g.intn(5) {
 	case 0:
-		f.small(0x7fff, d)
+		f.small(reach, d)
 		f.expr(i32, d)
-		f.small(0xfff, d)
+		f.small(63, d)
 		f.op("memory.fill", 0)
 	case 1:
-		f.small(0x7fff, d)
-		f.small(0x7fff, d)
-		f.small(0xfff, d)
+		f.small(reach, d)
+		f.small(reach, d)
+		f.small(63, d)
 		f.op("memory.copy", 0, 0)
 	case 2:
-		f.small(0x7fff, d)
+		f.small(reach, d)
 		f.small(31, d)
 		f.small(15, d)
 		f.op("memory.init", passive, 0)
 	case 3:
-		f.small(0x7fff, d)
+		f.small(reach, d)
 		f.gone()
 		f.op("memory.init", droppable, 0)
 	default:
