@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"node/dataset":   {"core", "node/bounds"},
 	"node/engine":    {"core", "node/bounds", "node/sandbox/wire"},
 	"node/ledger":    {"core"},
+	"node/oracle":    {},
 	"node/sandbox":   {"node/bounds", "node/sandbox/wire"},
 	"bench":          {"core", "mesh", "client", "node", "filters", "bench"},
 	"cmd":            {""},
@@ -48,6 +49,12 @@ func TestArrows(t *testing.T) {
 		for _, imp := range fields[1:] {
 			if strings.HasPrefix(imp, "github.com/bytecodealliance/") && pkg != "node/sandbox" && !strings.HasPrefix(pkg, "bench") {
 				t.Errorf("%s imports the engine; only node/sandbox may", pkg)
+			}
+			if strings.HasPrefix(imp, "github.com/tetratelabs/wazero") && pkg != "node/oracle" {
+				t.Errorf("%s imports the second engine; only tests may, and node/oracle", pkg)
+			}
+			if imp == module+"node/oracle" {
+				t.Errorf("%s imports node/oracle; only tests may", pkg)
 			}
 			own, ok := strings.CutPrefix(imp, module)
 			if ok && !under(own, allowed[rule]) {

@@ -2,11 +2,13 @@ package engine
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/node/oracle"
 )
 
 const header = "\x00asm\x01\x00\x00\x00"
@@ -81,6 +83,17 @@ func FuzzScreen(f *testing.F) {
 	f.Add(probeModule)
 	f.Add([]byte(header + "\x02\x0b\x01\x03env\x04evil\x00\x00"))
 	f.Add([]byte(header + "\x0a\x10\x01\x0e\x02\xff\xff\xff\xff\x0f\x7f\xff\xff\xff\xff\x0f\x7f\x0b"))
+	for n := range 5 {
+		f.Add(oracle.Generate(oracle.Seed(n), false).Wasm)
+	}
+	err := specModules(func(_, command string, wasm []byte) {
+		if command == "assert_malformed" {
+			f.Add(wasm)
+		}
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, wasm []byte) {
 		if err := Screen(wasm, 1<<20); err != nil {
 			if _, ok := fault.From(err); !ok {
