@@ -74,7 +74,7 @@ func newCgroup1(roots cgroupRoots, memory uint64, threads int) (g *cgroup, err e
 			return nil, err
 		}
 		g.dirs, g.parents = append(g.dirs, dir), append(g.parents, parent)
-		if err := write(dir, c.file, c.limit); err != nil {
+		if err := writeFileIn(dir, c.file, c.limit); err != nil {
 			return nil, err
 		}
 	}
@@ -102,25 +102,25 @@ func newCgroup2(parent string, memory uint64, threads int) (g *cgroup, err error
 		}
 	}()
 	const controllers = "+memory +pids"
-	if err = write(parent, "cgroup.subtree_control", controllers); errors.Is(err, unix.EBUSY) {
+	if err = writeFileIn(parent, "cgroup.subtree_control", controllers); errors.Is(err, unix.EBUSY) {
 		// A cgroup has members or children with limits, not both: the node
 		// becomes a child of its own.
 		node := filepath.Join(parent, "liop-node")
 		if err = os.Mkdir(node, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, err
 		}
-		if err = write(node, "cgroup.procs", "0"); err == nil {
-			err = write(parent, "cgroup.subtree_control", controllers)
+		if err = writeFileIn(node, "cgroup.procs", "0"); err == nil {
+			err = writeFileIn(parent, "cgroup.subtree_control", controllers)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err = write(dir, "memory.max", strconv.FormatUint(memory, 10)); err != nil {
+	if err = writeFileIn(dir, "memory.max", strconv.FormatUint(memory, 10)); err != nil {
 		return nil, err
 	}
-	write(dir, "memory.swap.max", "0") // absent where there is no swap
-	if err = write(dir, "pids.max", strconv.Itoa(threads)); err != nil {
+	writeFileIn(dir, "memory.swap.max", "0") // absent where there is no swap
+	if err = writeFileIn(dir, "pids.max", strconv.Itoa(threads)); err != nil {
 		return nil, err
 	}
 	g.v2, err = os.Open(dir)
@@ -144,7 +144,7 @@ func ownDir(parent string) (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 }
 
-func write(dir, file, text string) error {
+func writeFileIn(dir, file, text string) error {
 	return os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644)
 }
 
@@ -165,7 +165,7 @@ func (g *cgroup) leave() {
 
 func moveThread(dirs []string) error {
 	for _, dir := range dirs {
-		if err := write(dir, "tasks", strconv.Itoa(unix.Gettid())); err != nil {
+		if err := writeFileIn(dir, "tasks", strconv.Itoa(unix.Gettid())); err != nil {
 			return err
 		}
 	}

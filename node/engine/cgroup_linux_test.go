@@ -103,7 +103,7 @@ func TestCgroupBoundsMemory(t *testing.T) {
 		t.Fatalf("a worker is in %q, %v", text, err)
 	}
 	file := map[int]string{1: "memory.limit_in_bytes", 2: "memory.max"}[e.spawner.group.version]
-	if err := write(e.spawner.group.dirs[0], file, fmt.Sprint(256<<20)); err != nil {
+	if err := writeFileIn(e.spawner.group.dirs[0], file, fmt.Sprint(256<<20)); err != nil {
 		t.Fatal(err)
 	}
 	errs := make(chan error)

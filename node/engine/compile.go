@@ -70,6 +70,9 @@ func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 		return nil, e.workerFault("start compiler", err)
 	}
 	defer w.kill()
+	if err := lowerPriority(w.cmd.Process.Pid); err != nil {
+		e.log.Warn("lower a compiler's priority", "error", err)
+	}
 	stop := context.AfterFunc(e.life, w.kill)
 	defer stop()
 	w.sock.SetDeadline(time.Now().Add(bounds.CompileWall * e.maxTime))

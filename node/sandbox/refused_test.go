@@ -16,7 +16,7 @@ import (
 // the others are not. wazero has no switch for all of it, so its opinion counts
 // in one direction: what the engine accepts must be valid without extensions.
 func TestSpecRefused(t *testing.T) {
-	eng := newEngine()
+	eng := newEngine(false, true)
 	for folder, want := range map[string]struct {
 		refused, accepted int      // at least
 		why               []string // one is in each error
@@ -66,7 +66,7 @@ func TestSpecRefused(t *testing.T) {
 
 // Each extension of WebAssembly that the engine knows is off.
 func TestExtensionsAreOff(t *testing.T) {
-	eng := newEngine()
+	eng := newEngine(false, true)
 	for _, tc := range []struct{ name, wat, why string }{
 		{"vectors", `(module (func (drop (v128.const i64x2 0 0))))`, "SIMD support is not enabled"},
 		{"vector types", `(module (func (param v128)))`, "SIMD support is not enabled"},

@@ -105,7 +105,7 @@ type script struct {
 
 func newScript(t *testing.T, folder string, s oracle.Script, counts map[string]int) *script {
 	t.Helper()
-	eng := newEngine()
+	eng := newEngine(false, true)
 	r := &script{T: t, Script: s, folder: folder, counts: counts, engine: eng, store: wasmtime.NewStore(eng),
 		linker: wasmtime.NewLinker(eng), instances: map[string]*wasmtime.Instance{}}
 	t.Cleanup(r.store.Close)
