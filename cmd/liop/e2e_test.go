@@ -29,6 +29,7 @@ import (
 	"github.com/liop-project/liop/filters"
 	"github.com/liop-project/liop/mesh"
 	"github.com/liop-project/liop/node"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 // owner is a node in this process, with real workers, and its owner's key.
@@ -91,7 +92,7 @@ func testGuest(t testing.TB, name string) []byte {
 	t.Helper()
 	wasm, ok := filters.TestGuest(name)
 	if !ok {
-		if wasm, ok = filters.Hostile(name); !ok {
+		if wasm, ok = hostile.Module(name); !ok {
 			t.Fatalf("there is no module %s", name)
 		}
 	}

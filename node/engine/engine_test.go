@@ -17,6 +17,7 @@ import (
 	"github.com/liop-project/liop/core/liopv1"
 	"github.com/liop-project/liop/filters"
 	"github.com/liop-project/liop/node/bounds"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 func newTest(t testing.TB, c Config) *Engine {
@@ -38,7 +39,7 @@ func guestModule(t testing.TB, name string) []byte {
 	if wasm, ok := filters.TestGuest(name); ok {
 		return wasm
 	}
-	if wasm, ok := filters.Hostile(name); ok {
+	if wasm, ok := hostile.Module(name); ok {
 		return wasm
 	}
 	wasm, ok := filters.Ready(name)
