@@ -43,6 +43,7 @@ func newHost(e *wasmtime.Engine) (host, error) {
 		random:        bounds.Random,
 		subscriptions: bounds.Subscriptions,
 		iovecs:        bounds.IOVectors,
+		read:          bounds.Read,
 	})
 	if h == nil {
 		return host{}, errors.New("set up the alarm for deadlines")

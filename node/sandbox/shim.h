@@ -16,7 +16,8 @@ typedef struct {
 	uint64_t tick_ns;       // the guest's clock resolution
 	uint32_t random;        // bytes of random_get
 	uint32_t subscriptions; // of poll_oneoff, at most LIOP_EVENTS
-	uint32_t iovecs;        // of fd_write
+	uint32_t iovecs;        // of fd_write and fd_pread
+	uint32_t read;          // bytes of fd_pread
 } liop_bounds;
 
 #define LIOP_EVENTS 64
