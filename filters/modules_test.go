@@ -35,7 +35,7 @@ func TestNames(t *testing.T) {
 		got, want []string
 	}{
 		{filters.ReadyNames(), []string{"grep", "head-schema", "stats"}},
-		{filters.TestGuestNames(), []string{"echo", "hello", "inputs"}},
+		{filters.TestGuestNames(), []string{"echo", "hello", "inputs", "pread"}},
 	} {
 		if !slices.Equal(tt.got, tt.want) {
 			t.Errorf("got %q, want %q", tt.got, tt.want)

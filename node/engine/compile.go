@@ -71,7 +71,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	w.sock.SetDeadline(time.Now().Add(bounds.CompileWall * e.maxTime))
 
 	var done wire.Compiled
-	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: bounds.Artifact, CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
+	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: uint64(e.maxArtifact), CpuSeconds: uint64(e.maxTime / time.Second)}, wasm)
 	if err == nil {
 		err = w.conn.Recv(&done)
 	}
@@ -82,7 +82,7 @@ func (e *Engine) compileIn(wasm []byte) ([]byte, error) {
 	}
 	var artifact []byte
 	if err == nil {
-		artifact, err = w.conn.RecvRaw(bounds.Artifact)
+		artifact, err = w.conn.RecvRaw(e.maxArtifact)
 	}
 	if err != nil {
 		if e.life.Err() != nil {

@@ -121,9 +121,11 @@ type Engine struct {
 	compiles  singleflight.Group
 	compilers chan struct{} // slots: compilers that run at the same time
 	maxTime   time.Duration // CPU time of one compilation
-	life      context.Context
-	end       context.CancelFunc
-	closing   sync.Once
+	// maxArtifact is bounds.Artifact; tests lower it.
+	maxArtifact int
+	life        context.Context
+	end         context.CancelFunc
+	closing     sync.Once
 
 	mu   sync.Mutex     // begin against Close
 	busy sync.WaitGroup // runs and compilations
@@ -146,7 +148,7 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open module cache: %w", err)
 	}
-	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(), maxTime: c.CompileTime}
+	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(), maxTime: c.CompileTime, maxArtifact: bounds.Artifact}
 	e.life, e.end = context.WithCancel(context.Background())
 	e.compilers = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 	e.pool = newPool(e.life, e.spawner, c)
