@@ -21,6 +21,10 @@ import (
 // maxConfigBytes bounds node.toml.
 const maxConfigBytes = 1 << 20
 
+// maxCompileTime bounds what the owner may allow: a node that drains waits for
+// its compilers.
+const maxCompileTime = 10 * time.Minute
+
 // Containment says what the node does when a worker cannot be locked down.
 type Containment string
 
@@ -58,6 +62,9 @@ type Engine struct {
 	Runners int   `toml:"runners"` // runs at the same time; default 2 per core
 	Queue   int   `toml:"queue"`   // runs that may wait; default 256
 	Cache   Bytes `toml:"cache"`   // compiled modules on disk; default 1GiB
+	// CompileTime is how much CPU time one compilation may take, in whole
+	// seconds; default bounds.CompileTime.
+	CompileTime Duration `toml:"compile_time"`
 }
 
 // Dataset is a directory under a name.
@@ -191,6 +198,10 @@ func (c Config) Validate() error {
 	}
 	if c.Engine.Runners < 0 || c.Engine.Runners > 1024 || c.Engine.Queue < 0 || c.Engine.Queue > 65536 {
 		return errors.New("engine: runners must be 0 to 1024, queue 0 to 65536")
+	}
+	// The kernel counts the CPU time of a process in whole seconds.
+	if t := time.Duration(c.Engine.CompileTime); t < 0 || t > maxCompileTime || t%time.Second != 0 {
+		return fmt.Errorf("engine.compile_time: %s is not a number of whole seconds from 1s to %s", t, maxCompileTime)
 	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {

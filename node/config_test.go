@@ -46,6 +46,10 @@ func TestConfigValidate(t *testing.T) {
 		{"dataset name", Config{Datasets: []Dataset{{Name: "../a", Dir: "x"}}}, "dataset[0].name"},
 		{"no dir", Config{Datasets: []Dataset{{Name: "a"}}}, "dataset[0].dir"},
 		{"runners", Config{Engine: Engine{Runners: -1}}, "runners"},
+		{"compile time", Config{Engine: Engine{CompileTime: Duration(2 * time.Second)}}, ""},
+		{"part of a second", Config{Engine: Engine{CompileTime: Duration(1500 * time.Millisecond)}}, "engine.compile_time: 1.5s is not"},
+		{"less than a second", Config{Engine: Engine{CompileTime: Duration(time.Millisecond)}}, "engine.compile_time"},
+		{"an hour to compile", Config{Engine: Engine{CompileTime: Duration(time.Hour)}}, "engine.compile_time"},
 	} {
 		err := tc.c.Validate()
 		if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/liop-project/liop/client"
+	"github.com/liop-project/liop/client/attack"
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/identity"
@@ -160,6 +162,45 @@ func TestConcurrencyLimit(t *testing.T) {
 	o.log.wait(t, `"outcome":"cancelled"`)
 	if _, err := c.Run(t.Context(), client.Request{Module: testGuest(t, "hello")}); err != nil {
 		t.Error(err)
+	}
+}
+
+// The acceptance test fails where a node does what it must not: here the
+// expectation is wrong, and the node right, which looks the same.
+func TestAttackThatGetsThrough(t *testing.T) {
+	o := startOwner(t, nil)
+	stopped := hostile.Expect{Words: "stopped", Faults: []hostile.Refusal{{Code: fault.LimitTime}}}
+	attacks := []hostile.Attack{
+		{Name: "answered", Class: hostile.IO, Wasm: func() []byte { return testGuest(t, "hello") }, Expect: stopped},
+		{Name: "refused", Class: hostile.IO, Wasm: func() []byte { return testGuest(t, "sock") }, Expect: stopped},
+		{Name: "right", Class: hostile.CPU, Wasm: func() []byte { return testGuest(t, "loop") }, Expect: stopped},
+	}
+	l := grant.Limits{WallMS: 200}
+	s, err := attack.Run(t.Context(), o.dial(t, "quic", l), o.dial(t, "tcp", l), attacks, attack.Options{Late: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range s.Failed() {
+		got[r.Name] = r.Got
+	}
+	want := map[string]string{"answered": `got through: answered "hello\n"`, "refused": "module_invalid by imports"}
+	if s.Passed() || !maps.Equal(got, want) {
+		t.Errorf("failed: %q, want %q", got, want)
+	}
+
+	// And where the node ends.
+	attacks = attacks[2:]
+	attacks[0].Wasm = func() []byte {
+		o.node.Close()
+		return testGuest(t, "loop")
+	}
+	s, err = attack.Run(t.Context(), o.dial(t, "quic", l), o.dial(t, "tcp", l), attacks, attack.Options{Late: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Passed() || s.Gone == "" {
+		t.Errorf("the node ended, and the summary says %+v", s)
 	}
 }
 

@@ -73,7 +73,7 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(idCmd(), nodeCmd(), grantCmd(), runCmd(), verifyCmd(), demoCmd(), versionCmd())
+	root.AddCommand(idCmd(), nodeCmd(), grantCmd(), runCmd(), verifyCmd(), attackCmd(), demoCmd(), versionCmd())
 	return root
 }
 
