@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/liop-project/liop/client/attack"
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
+	"github.com/liop-project/liop/core/liopv1"
 	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
@@ -137,8 +139,11 @@ func runAttacks(c *cobra.Command, f attackFlags, node string, attacks []hostile.
 	}
 	start := time.Now()
 	s, err := attack.Run(c.Context(), attacker, honest, attacks, o)
-	if err != nil {
-		return err
+	if c.Context().Err() != nil {
+		return errors.New("interrupted; nothing is judged")
+	}
+	if err != nil { // in words: it is no refusal of this command
+		return hint(errors.New(err.Error()), "a filter that only echoes its inputs must work with this grant; give it more memory and time")
 	}
 	if f.json {
 		if err := json.NewEncoder(out).Encode(newAttackReport(s)); err != nil {
@@ -176,27 +181,32 @@ func dialTwice(c *cobra.Command, f attackFlags, node string) (attacker, honest *
 		}
 	}
 	o := client.Options{Identity: id, Grant: chain, Datasets: []string{f.dataset}}
-	if attacker, err = client.Dial(c.Context(), node, o); err != nil {
+	attacker, err = client.Dial(c.Context(), node, o)
+	if err != nil {
 		return nil, nil, err
 	}
-	defer func() {
-		if err != nil {
-			attacker.Close()
-		}
-	}()
-	l := attacker.Limits()
-	if int(l.Concurrency) <= f.parallel {
-		return nil, nil, hint(fmt.Errorf("the session allows %d runs at the same time, and the canary needs one besides --parallel %d", l.Concurrency, f.parallel),
-			"lower --parallel, or ask for a grant with a larger concurrency")
-	}
-	if l.RunsLimited && l.RunsLeft < enoughRuns {
-		return nil, nil, hint(fmt.Errorf("the grant has %d runs left, too few for all attacks and the canary", l.RunsLeft),
-			"ask for a grant with at least %d runs", enoughRuns)
+	if err := enough(attacker.Limits(), f.parallel); err != nil {
+		attacker.Close()
+		return nil, nil, err
 	}
 	if honest, err = client.Dial(c.Context(), node, o); err != nil {
+		attacker.Close()
 		return nil, nil, err
 	}
 	return attacker, honest, nil
+}
+
+// enough checks that a session leaves room for all attacks and the canary.
+func enough(l *liopv1.Limits, parallel int) error {
+	if int(l.Concurrency) <= parallel {
+		return hint(fmt.Errorf("the session allows %d runs at the same time, and the canary needs one besides --parallel %d", l.Concurrency, parallel),
+			"lower --parallel, or ask for a grant with a larger concurrency")
+	}
+	if l.RunsLimited && l.RunsLeft < enoughRuns {
+		return hint(fmt.Errorf("the grant has %d runs left, too few for all attacks and the canary", l.RunsLeft),
+			"ask for a grant with at least %d runs", enoughRuns)
+	}
+	return nil
 }
 
 // firstDataset is the first that a grant names without a pattern.

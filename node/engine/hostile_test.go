@@ -143,7 +143,7 @@ func attackedDataset(t *testing.T) string {
 	if err := os.Mkdir(filepath.Join(data, "sub"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for name, target := range map[string]string{"file-link": filepath.Join(outside, "passwd"), "dir-link": outside} {
+	for name, target := range map[string]string{"file-link": filepath.Join(outside, "passwd"), "dir-link": outside, "a-link": "../../../etc/passwd"} {
 		if err := os.Symlink(target, filepath.Join(data, name)); err != nil {
 			t.Fatal(err)
 		}

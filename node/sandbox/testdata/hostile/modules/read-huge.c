@@ -14,14 +14,16 @@ WASI("fd_pread") int32_t fd_pread(int32_t fd, const uint32_t *iovs, uint32_t n, 
 
 WASI("path_readlink") int32_t path_readlink(int32_t dir, const char *path, uint32_t len, uint32_t buf, uint32_t size, uint32_t *out);
 
-// huge_link reads the first symbolic link into as large a buffer.
+// huge_link reads the first symbolic link into as large a buffer. One that
+// begins in memory may be taken for what fits.
 static int huge_link(int which) {
 	char name[256];
 	uint32_t n;
 	if (!first(__WASI_FILETYPE_SYMBOLIC_LINK, name)) return 13;
 	int32_t err = path_readlink(3, name, strlen(name), which % 2 ? 1u << 31 : 1024, which < 6 ? 1u << 31 : UINT32_MAX, &n);
-	if (err == 0) printf("ACCEPTED %d\n", which);
-	return err == 0 ? 0 : 13;
+	if (err != 0 || which % 2 == 0) return 13;
+	printf("ACCEPTED %d\n", which);
+	return 0;
 }
 
 int main(int argc, char **argv) {
