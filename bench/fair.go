@@ -23,6 +23,7 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/identity"
 	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 const (
@@ -163,7 +164,7 @@ func serveFlood(stdin io.Reader, stdout io.Writer) error {
 	}
 	wasm, ok := filters.TestGuest(o.Module)
 	if !ok {
-		if wasm, ok = filters.Hostile(o.Module); !ok {
+		if wasm, ok = hostile.Module(o.Module); !ok {
 			return fmt.Errorf("there is no module %q", o.Module)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/liop-project/liop/client"
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/grant"
-	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 const (
@@ -43,7 +43,7 @@ func kill(ctx context.Context, l *lab) ([]row, error) {
 		{"fill", "256 MiB memory.fill after the other"},
 		{"sleeper", "sleep for an hour"},
 	} {
-		wasm, ok := filters.Hostile(m.name)
+		wasm, ok := hostile.Module(m.name)
 		if !ok {
 			return nil, fmt.Errorf("no module %q", m.name)
 		}

@@ -1,6 +1,5 @@
 // Package filters holds the guest modules that come with liop, ready to be
-// sent to a data node: the ready-made filters, hostile modules that show what
-// a node withstands, and modules for tests.
+// sent to a data node: the ready-made filters, and modules for tests.
 //
 // Each module is a wasip1 command, built from the source beside it by
 // build.sh, and is byte for byte what that source builds to. README.md says
@@ -17,17 +16,14 @@ import (
 )
 
 //go:embed stats/stats.wasm grep/grep.wasm head-schema/head-schema.wasm
-//go:embed hostile/*.wasm testguest/*.wasm
+//go:embed testguest/*.wasm
 var modules embed.FS
 
-const (
-	hostile   = "hostile"
-	testGuest = "testguest"
-)
+const testGuest = "testguest"
 
 // Ready returns the ready-made filter of that name.
 func Ready(name string) ([]byte, bool) {
-	if name == hostile || name == testGuest {
+	if name == testGuest {
 		return nil, false
 	}
 	return read(name, name)
@@ -36,14 +32,8 @@ func Ready(name string) ([]byte, bool) {
 // ReadyNames returns the names of the ready-made filters, sorted.
 func ReadyNames() []string {
 	dirs := names("*/*.wasm", func(file string) string { return path.Dir(file) })
-	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == hostile || dir == testGuest })
+	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == testGuest })
 }
-
-// Hostile returns the hostile module of that name.
-func Hostile(name string) ([]byte, bool) { return read(hostile, name) }
-
-// HostileNames returns the names of the hostile modules, sorted.
-func HostileNames() []string { return names(hostile+"/*.wasm", base) }
 
 // TestGuest returns the module for tests of that name.
 func TestGuest(name string) ([]byte, bool) { return read(testGuest, name) }

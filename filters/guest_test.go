@@ -78,3 +78,10 @@ func TestDatasets(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestPread(t *testing.T) {
+	got := plain().answer(t, testGuest(t, "pread"), job{data: map[string]string{"d": write(t, map[string]string{"f": "abc"})}})
+	if want := "3 99\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -28,6 +28,10 @@ const (
 	maxEngineMemory = 1 << 50
 )
 
+// maxCompileTime bounds what the owner may allow: a node that drains waits for
+// its compilers.
+const maxCompileTime = 10 * time.Minute
+
 // Containment says what the node does when a worker cannot be locked down.
 type Containment string
 
@@ -67,6 +71,9 @@ type Engine struct {
 	Queue        int   `toml:"queue"`         // runs that may wait; one agent may fill a quarter; default 256
 	Memory       Bytes `toml:"memory"`        // of all runs and runners together; default half of the machine's
 	Cache        Bytes `toml:"cache"`         // compiled modules on disk; default 1GiB
+	// CompileTime is how much CPU time one compilation may take, in whole
+	// seconds; default bounds.CompileTime.
+	CompileTime Duration `toml:"compile_time"`
 }
 
 // Dataset is a directory under a name.
@@ -211,6 +218,10 @@ func (c Config) Validate() error {
 	}
 	if m := c.Engine.Memory; m != 0 && (m < minEngineMemory || m > maxEngineMemory) {
 		return fmt.Errorf("engine.memory: must be %s to %s", humanize.IBytes(minEngineMemory), humanize.IBytes(maxEngineMemory))
+	}
+	// The kernel counts the CPU time of a process in whole seconds.
+	if t := time.Duration(c.Engine.CompileTime); t < 0 || t > maxCompileTime || t%time.Second != 0 {
+		return fmt.Errorf("engine.compile_time: %s is not a number of whole seconds from 1s to %s", t, maxCompileTime)
 	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {

@@ -57,6 +57,10 @@ func TestConfigValidate(t *testing.T) {
 		{"runs at once", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1}}}, ""},
 		{"runs at once, negative", Config{Datasets: []Dataset{ok, {Name: "b", Dir: "x", RunsAtOnce: -1}}}, "dataset[1].runs_at_once"},
 		{"runs at once, many", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1025}}}, "dataset[0].runs_at_once"},
+		{"compile time", Config{Engine: Engine{CompileTime: Duration(2 * time.Second)}}, ""},
+		{"part of a second", Config{Engine: Engine{CompileTime: Duration(1500 * time.Millisecond)}}, "engine.compile_time: 1.5s is not"},
+		{"less than a second", Config{Engine: Engine{CompileTime: Duration(time.Millisecond)}}, "engine.compile_time"},
+		{"an hour to compile", Config{Engine: Engine{CompileTime: Duration(time.Hour)}}, "engine.compile_time"},
 	} {
 		err := tc.c.Validate()
 		if (tc.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.want) {

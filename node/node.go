@@ -8,6 +8,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ type Node struct {
 	service  *service
 	health   *health.Server
 	longest  time.Duration // no run lasts longer
+	compile  time.Duration // nor, in CPU time, does a compilation
 }
 
 // Start makes a node from the owner's configuration. home is where its identity
@@ -79,6 +81,7 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	n.longest = time.Duration(policy.Longest()) * time.Millisecond
+	n.compile = cmp.Or(time.Duration(c.Engine.CompileTime), bounds.CompileTime)
 	state := filepath.Join(home, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
@@ -95,7 +98,8 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	}
 	n.engine, err = engine.New(engine.Config{Dir: filepath.Join(state, "modules"), CacheBytes: int64(c.Engine.Cache),
 		Runners: c.Engine.Runners, AgentRunners: c.Engine.AgentRunners, Queue: c.Engine.Queue,
-		Memory: uint64(c.Engine.Memory), DatasetRuns: atOnce, Log: log})
+		Memory: uint64(c.Engine.Memory), DatasetRuns: atOnce,
+		CompileTime: time.Duration(c.Engine.CompileTime), Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +143,7 @@ func (n *Node) Drain(ctx context.Context) {
 	n.service.draining.Store(true)
 	n.health.Shutdown()
 	n.log.InfoContext(ctx, "draining")
-	ctx, cancel := context.WithTimeout(ctx, n.longest+4*bounds.CompileTime)
+	ctx, cancel := context.WithTimeout(ctx, n.longest+4*n.compile)
 	defer cancel()
 	n.host.Drain(ctx)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/identity"
 	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 //go:embed demo/birdstrikes.csv.gz
@@ -249,7 +250,7 @@ func (d *demo) refusals(ctx context.Context) error {
 		{"memory-bomb", "a memory bomb", fault.LimitMemory, ""},
 		{"outside", "a read outside the grant", fault.ModuleFailed, " (13: every path was refused)"},
 	} {
-		wasm, _ := filters.Hostile(h.module)
+		wasm, _ := hostile.Module(h.module)
 		start := time.Now()
 		_, err := c.Run(ctx, client.Request{Module: wasm})
 		f, ok := fault.From(err)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/liop-project/liop/client"
+	"github.com/liop-project/liop/client/attack"
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/identity"
@@ -29,6 +31,7 @@ import (
 	"github.com/liop-project/liop/filters"
 	"github.com/liop-project/liop/mesh"
 	"github.com/liop-project/liop/node"
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 // owner is a node in this process, with real workers, and its owner's key.
@@ -92,7 +95,7 @@ func testGuest(t testing.TB, name string) []byte {
 	t.Helper()
 	wasm, ok := filters.TestGuest(name)
 	if !ok {
-		if wasm, ok = filters.Hostile(name); !ok {
+		if wasm, ok = hostile.Module(name); !ok {
 			t.Fatalf("there is no module %s", name)
 		}
 	}
@@ -200,6 +203,45 @@ func TestRefusedRunsAreFree(t *testing.T) {
 		if !ok || f.Code != fault.LimitMemory || f.Rule != "engine.memory" || f.Owner != fault.Node || f.Hint == "" {
 			t.Fatalf("got %+v", err)
 		}
+	}
+}
+
+// The acceptance test fails where a node does what it must not: here the
+// expectation is wrong, and the node right, which looks the same.
+func TestAttackThatGetsThrough(t *testing.T) {
+	o := startOwner(t, nil)
+	stopped := hostile.Expect{Words: "stopped", Faults: []hostile.Refusal{{Code: fault.LimitTime}}}
+	attacks := []hostile.Attack{
+		{Name: "answered", Class: hostile.IO, Wasm: func() []byte { return testGuest(t, "hello") }, Expect: stopped},
+		{Name: "refused", Class: hostile.IO, Wasm: func() []byte { return testGuest(t, "sock") }, Expect: stopped},
+		{Name: "right", Class: hostile.CPU, Wasm: func() []byte { return testGuest(t, "loop") }, Expect: stopped},
+	}
+	l := grant.Limits{WallMS: 200}
+	s, err := attack.Run(t.Context(), o.dial(t, "quic", l), o.dial(t, "tcp", l), attacks, attack.Options{Late: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, r := range s.Failed() {
+		got[r.Name] = r.Got
+	}
+	want := map[string]string{"answered": `got through: answered "hello\n"`, "refused": "module_invalid by imports"}
+	if s.Passed() || !maps.Equal(got, want) {
+		t.Errorf("failed: %q, want %q", got, want)
+	}
+
+	// And where the node ends.
+	attacks = attacks[2:]
+	attacks[0].Wasm = func() []byte {
+		o.node.Close()
+		return testGuest(t, "loop")
+	}
+	s, err = attack.Run(t.Context(), o.dial(t, "quic", l), o.dial(t, "tcp", l), attacks, attack.Options{Late: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Passed() || s.Gone == "" {
+		t.Errorf("the node ended, and the summary says %+v", s)
 	}
 }
 

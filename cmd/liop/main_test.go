@@ -23,6 +23,7 @@ import (
 
 	"github.com/liop-project/liop/filters"
 	_ "github.com/liop-project/liop/node/sandbox" // a node under test starts this binary as its worker
+	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func unpack(dir string) error {
 		get   func(string) ([]byte, bool)
 	}{
 		{filters.ReadyNames(), filters.Ready},
-		{filters.HostileNames(), filters.Hostile},
+		{hostile.Modules(), hostile.Module},
 		{[]string{"echo", "hello"}, filters.TestGuest},
 	} {
 		for _, name := range set.names {

@@ -58,9 +58,15 @@ const (
 	// 8 MiB; Go guests need about 200 KiB. Deeper recursion is a trap.
 	// Test: TestHostile/recurse.
 	Stack = 1 << 20
-	// Instances is how many instances one run may make: a filter is one.
-	// Test: TestHostile/memory-bomb.
-	Instances = 1
+	// Instances is how many instances one run may make: a filter is one, and
+	// the node's own fd_pread needs another.
+	// Test: TestHostile/read-huge.
+	Instances = 2
+	// InstanceSize is what the engine may keep of an instance besides memory and
+	// tables, in bytes: its functions, globals and segments. At the bounds of
+	// those it has 3 MB.
+	// Test: TestHostile.
+	InstanceSize = 16 << 20
 	// Memories is how many linear memories one run may have.
 	// Test: TestScreenBounds.
 	Memories = 1
@@ -81,9 +87,14 @@ const (
 	// Subscriptions is how many events one poll_oneoff may wait for.
 	// Test: TestHostFunctionsCheckPointers.
 	Subscriptions = 64
-	// IOVectors is how many buffers one fd_write may name: as IOV_MAX of Linux.
+	// IOVectors is how many buffers one fd_write or fd_pread may name: as IOV_MAX
+	// of Linux.
 	// Test: TestHostFunctionsCheckPointers.
 	IOVectors = 1024
+	// Read is how much of a file one fd_pread reads at most, in bytes: the engine
+	// makes a buffer of that size in the worker.
+	// Test: TestPreadIsShort.
+	Read = 16 << 20
 	// ClockTick is the resolution of the guest's clocks. Finer ones measure
 	// other tenants' use of the caches.
 	// Test: TestHostFunctionsCheckPointers.
@@ -100,7 +111,7 @@ const (
 	// CompileMemory is what a compiler may use, in bytes of private writable
 	// mappings. A 2.8 MB Go module takes 82 MB; modules built to be costly take
 	// gigabytes.
-	// Test: TestHostile/many-ifs.
+	// Test: TestCompileMemory.
 	CompileMemory = 1 << 30
 	// OpenFiles is how many descriptors a worker may have, so also how many
 	// files a guest.
@@ -118,7 +129,7 @@ const (
 	LastWords = 2 << 10
 	// Artifact is the most bytes of native code of one module. A 3 MB Go guest
 	// compiles to 9 MB.
-	// Test: TestHostile/straight-line.
+	// Test: TestArtifactIsBounded.
 	Artifact = 64 << 20
 	// Message is the most bytes of one message between node and worker, besides
 	// module, input and answer. The largest has the agent's arguments or the

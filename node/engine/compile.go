@@ -78,7 +78,7 @@ func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 	w.sock.SetDeadline(time.Now().Add(bounds.CompileWall * e.maxTime))
 
 	var done wire.Compiled
-	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: bounds.Artifact, CpuSeconds: uint64(e.maxTime / time.Second), Fuel: fuel}, wasm)
+	err = w.conn.Send(&wire.Compile{MaxArtifactBytes: uint64(e.maxArtifact), CpuSeconds: uint64(e.maxTime / time.Second), Fuel: fuel}, wasm)
 	if err == nil {
 		err = w.conn.Recv(&done)
 	}
@@ -89,7 +89,7 @@ func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 	}
 	var artifact []byte
 	if err == nil {
-		artifact, err = w.conn.RecvRaw(bounds.Artifact)
+		artifact, err = w.conn.RecvRaw(e.maxArtifact)
 	}
 	if err != nil {
 		if e.life.Err() != nil {

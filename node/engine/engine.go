@@ -166,9 +166,11 @@ type Engine struct {
 	compiles  singleflight.Group
 	compilers *schedule
 	maxTime   time.Duration // CPU time of one compilation
-	life      context.Context
-	end       context.CancelFunc
-	closing   sync.Once
+	// maxArtifact is bounds.Artifact; tests lower it.
+	maxArtifact int
+	life        context.Context
+	end         context.CancelFunc
+	closing     sync.Once
 
 	mu   sync.Mutex     // begin against Close
 	busy sync.WaitGroup // runs and compilations
@@ -202,7 +204,7 @@ func New(c Config) (*Engine, error) {
 	if gap != nil {
 		iso.gaps = append(iso.gaps, gap)
 	}
-	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(iso, group), maxTime: c.CompileTime}
+	e := &Engine{log: c.Log, cache: ca, spawner: newSpawner(iso, group), maxTime: c.CompileTime, maxArtifact: bounds.Artifact}
 	e.life, e.end = context.WithCancel(context.Background())
 	e.compilers = newSchedule(rules{what: "modules", name: "compile_queue",
 		runners: compilers(), agentRunners: bounds.AgentCompilers,
@@ -291,6 +293,11 @@ func (e *Engine) Run(ctx context.Context, j *Job) (*Result, error) {
 			// Corrupt, or made on another CPU: forget it and ask for the module.
 			e.log.WarnContext(ctx, "compiled module refused", "module", hexID(j.Module), "error", bad.msg)
 			e.cache.drop(j.artifact())
+			if !res.Cached {
+				return nil, &fault.Error{Code: fault.ModuleInvalid, Rule: "load", Owner: fault.Node,
+					Message: "the compiled module cannot be loaded: " + bad.msg,
+					Hint:    "build it as a wasip1 command, with fewer functions, globals and tables"}
+			}
 			return nil, UnknownModule()
 		}
 		return nil, err

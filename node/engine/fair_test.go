@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -172,8 +173,10 @@ func TestCompileBombsLeaveRoom(t *testing.T) {
 	e := newTest(t, Config{})
 	var wg sync.WaitGroup
 	refused := make(chan error, 1)
+	bomb := attackModule(t, "loops-5000")
 	for i := range bounds.AgentCompilers + bounds.AgentCompileQueue + 1 {
-		j := jobOf(nestedLoops(5000 + i))
+		// Each another module, by a custom section.
+		j := jobOf(append(bytes.Clone(bomb), 0, 2, 1, byte(i)))
 		j.Tenant, j.Agent = fmt.Sprint("bomb", i), "bomber"
 		wg.Go(func() {
 			_, err := e.Run(context.Background(), j)

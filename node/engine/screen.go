@@ -106,6 +106,8 @@ func (s *screen) section(id byte, r *reader) error {
 	switch id {
 	case 2:
 		return s.imports(r, n)
+	case 4:
+		return s.tables(r, n)
 	case 5:
 		return s.memorySection(r, n)
 	case 7:
@@ -132,6 +134,26 @@ func (s *screen) imports(r *reader, n uint32) error {
 				"import functions of wasi_snapshot_preview1 only, without sockets")
 		}
 		r.u32() // type index
+	}
+	return nil
+}
+
+func (s *screen) tables(r *reader, n uint32) error {
+	for range n {
+		typ, flags, least := r.byte(), r.byte(), r.u32()
+		if typ != 0x70 && typ != 0x6f || flags > 1 {
+			return nil // another form of table, which the compiler refuses
+		}
+		if flags == 1 {
+			r.u32() // most
+		}
+		if r.bad {
+			return nil
+		}
+		if least > bounds.TableElements {
+			return invalid("tables", fmt.Sprintf("the module has a table of %d elements", least),
+				fmt.Sprintf("at most %d are accepted", bounds.TableElements))
+		}
 	}
 	return nil
 }

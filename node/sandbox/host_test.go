@@ -65,6 +65,7 @@ func call(t *testing.T, name, params, data string, args ...any) *wire.Ran {
 // number and touches nothing outside the guest's memory.
 func TestHostFunctionsCheckPointers(t *testing.T) {
 	const i32x4 = "i32 i32 i32 i32"
+	const pread = "i32 i32 i32 i64 i32"
 	const page = 65536
 	for _, tc := range []struct {
 		name, params string
@@ -94,7 +95,16 @@ func TestHostFunctionsCheckPointers(t *testing.T) {
 		{"clock_res_get", "i32 i32", []any{1, page - 8}, 0},
 		{"clock_res_get", "i32 i32", []any{1, page - 7}, 21},
 		{"clock_res_get", "i32 i32", []any{-1, 0}, 58},
-		{"poll_oneoff", i32x4, []any{64, 1024, 1, 2048}, 0}, // a clock of 0 ns
+		{"fd_pread", pread, []any{3, 0, 1, 0, 8}, 8},         // no such file
+		{"fd_pread", pread, []any{3, 0, 0, 0, 8}, 8},         //
+		{"fd_pread", pread, []any{3, page - 4, 1, 0, 8}, 21}, // vector over the end
+		{"fd_pread", pread, []any{3, -8, 1, 0, 8}, 21},       // vector past the end, wraps around
+		{"fd_pread", pread, []any{3, 0, 1 << 29, 0, 8}, 28},  // 4 GiB of vectors
+		{"fd_pread", pread, []any{3, 0, 1, 0, page - 3}, 21}, // count over the end
+		{"fd_pread", pread, []any{3, 16, 1, 0, 8}, 21},       // buffer over the end
+		{"fd_pread", pread, []any{3, 24, 1, 0, 8}, 21},       // buffer wraps around
+		{"fd_pread", pread, []any{3, 0, 4, 0, 8}, 21},        // the third of four
+		{"poll_oneoff", i32x4, []any{64, 1024, 1, 2048}, 0},  // a clock of 0 ns
 		{"poll_oneoff", i32x4, []any{64, 1024, 0, 2048}, 28},
 		{"poll_oneoff", i32x4, []any{64, 1024, 65, 2048}, 28},
 		{"poll_oneoff", i32x4, []any{64, 1024, -1, 2048}, 28},

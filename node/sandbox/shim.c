@@ -3,10 +3,6 @@
 // What the Go binding of Wasmtime does not expose: stdin from memory, and host
 // functions in C that replace those of WASI which block, tell too much, or are
 // slow.
-//
-// The bundled headers cannot be named from another module, so the prototypes
-// are declared here. shim_test.go compiles this file against the real headers
-// (LIOP_CHECK_HEADERS), so that an upgrade which changes one is noticed.
 
 #include <errno.h>
 #include <signal.h>
@@ -18,72 +14,8 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+#include "engine.h"
 #include "shim.h"
-
-#ifdef LIOP_CHECK_HEADERS
-#include <wasi.h>
-#include <wasmtime.h>
-#else
-typedef struct wasi_config_t wasi_config_t;
-typedef struct wasmtime_linker wasmtime_linker_t;
-typedef struct wasmtime_caller wasmtime_caller_t;
-typedef struct wasmtime_context wasmtime_context_t;
-typedef struct wasmtime_error wasmtime_error_t;
-typedef struct wasm_trap_t wasm_trap_t;
-typedef struct wasm_engine_t wasm_engine_t;
-typedef struct wasm_config_t wasm_config_t;
-typedef struct wasmtime_pooling_allocation_config_t wasmtime_pooling_allocation_config_t;
-typedef struct wasm_valtype_t wasm_valtype_t;
-typedef struct wasm_functype_t wasm_functype_t;
-typedef uint8_t wasm_valkind_t;
-typedef struct wasm_byte_vec_t { size_t size; char *data; } wasm_byte_vec_t;
-typedef struct wasm_valtype_vec_t { size_t size; wasm_valtype_t **data; } wasm_valtype_vec_t;
-typedef struct wasmtime_memory { struct { uint64_t store_id; uint32_t private1; }; uint32_t private2; } wasmtime_memory_t;
-typedef struct wasmtime_extern {
-	uint8_t kind;
-	union { wasmtime_memory_t memory; uint64_t size[3]; } of;
-} wasmtime_extern_t;
-typedef union wasmtime_val_raw { int32_t i32; int64_t i64; uint8_t v128[16]; } wasmtime_val_raw_t;
-typedef wasm_trap_t *(*wasmtime_func_unchecked_callback_t)(void *, wasmtime_caller_t *, wasmtime_val_raw_t *, size_t);
-#define WASMTIME_EXTERN_MEMORY 3
-#endif
-
-_Static_assert(sizeof(wasmtime_memory_t) == 24, "wasmtime_memory_t");
-_Static_assert(sizeof(wasmtime_extern_t) == 32, "wasmtime_extern_t");
-_Static_assert(offsetof(wasmtime_extern_t, of) == 8, "wasmtime_extern_t.of");
-_Static_assert(sizeof(wasmtime_val_raw_t) == 16, "wasmtime_val_raw_t");
-_Static_assert(sizeof(wasm_byte_vec_t) == 16, "wasm_byte_vec_t");
-
-extern void wasm_byte_vec_new(wasm_byte_vec_t *, size_t, const char *);
-extern void wasm_byte_vec_delete(wasm_byte_vec_t *);
-extern void wasi_config_set_stdin_bytes(wasi_config_t *, wasm_byte_vec_t *); // takes ownership
-extern wasm_valtype_t *wasm_valtype_new(wasm_valkind_t);
-extern void wasm_valtype_vec_new(wasm_valtype_vec_t *, size_t, wasm_valtype_t *const[]);
-extern wasm_functype_t *wasm_functype_new(wasm_valtype_vec_t *, wasm_valtype_vec_t *);
-extern void wasm_functype_delete(wasm_functype_t *);
-extern wasmtime_error_t *wasmtime_linker_define_func_unchecked(wasmtime_linker_t *, const char *, size_t, const char *, size_t,
-	const wasm_functype_t *, wasmtime_func_unchecked_callback_t, void *, void (*)(void *));
-extern wasm_trap_t *wasmtime_trap_new(const char *, size_t);
-extern void wasmtime_engine_increment_epoch(wasm_engine_t *);
-extern void wasmtime_error_delete(wasmtime_error_t *);
-extern bool wasmtime_caller_export_get(wasmtime_caller_t *, const char *, size_t, wasmtime_extern_t *);
-extern wasmtime_context_t *wasmtime_caller_context(wasmtime_caller_t *);
-extern uint8_t *wasmtime_memory_data(const wasmtime_context_t *, const wasmtime_memory_t *);
-extern size_t wasmtime_memory_data_size(const wasmtime_context_t *, const wasmtime_memory_t *);
-
-#define POOL(name, type) extern void wasmtime_pooling_allocation_config_##name##_set(wasmtime_pooling_allocation_config_t *, type)
-extern wasmtime_pooling_allocation_config_t *wasmtime_pooling_allocation_config_new();
-extern void wasmtime_pooling_allocation_config_delete(wasmtime_pooling_allocation_config_t *);
-extern void wasmtime_pooling_allocation_strategy_set(wasm_config_t *, const wasmtime_pooling_allocation_config_t *);
-POOL(total_core_instances, uint32_t);
-POOL(total_component_instances, uint32_t);
-POOL(total_memories, uint32_t);
-POOL(total_tables, uint32_t);
-POOL(total_stacks, uint32_t);
-POOL(max_tables_per_module, uint32_t);
-POOL(table_elements, size_t);
-POOL(linear_memory_keep_resident, size_t);
-POOL(table_keep_resident, size_t);
 
 // ---- memory ----
 
@@ -96,6 +28,7 @@ void liop_keep_memory(void *config, liop_pool p) {
 	wasmtime_pooling_allocation_config_total_tables_set(c, p.tables);
 	wasmtime_pooling_allocation_config_max_tables_per_module_set(c, p.tables);
 	wasmtime_pooling_allocation_config_table_elements_set(c, p.table_elements);
+	wasmtime_pooling_allocation_config_max_core_instance_size_set(c, p.instance_size);
 	wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(c, p.resident);
 	wasmtime_pooling_allocation_config_table_keep_resident_set(c, p.resident);
 	wasmtime_pooling_allocation_strategy_set(config, c);
@@ -246,6 +179,108 @@ static wasm_trap_t *random_get(void *env, wasmtime_caller_t *c, wasmtime_val_raw
 	return NULL;
 }
 
+// ---- fd_pread ----
+//
+// The engine's own makes a buffer as long as the guest says before it looks
+// whether the guest has one: at 2 GiB that ends the process. Here it is called
+// with one vector that was checked, and no longer than the bound.
+//
+// It finds the guest's memory as an export of its caller, and a host function
+// is no caller. So it is called through a second instance, which has the
+// guest's memory and this function:
+//
+//	(import "l" "f" (func $f (param i32 i32 i32 i64 i32) (result i32)))
+//	(import "l" "m" (memory 0))
+//	(export "memory" (memory 0))
+//	(func (export "f") (param i32 i32 i32 i64 i32) (result i32)
+//	  (call $f (local.get 0) (local.get 1) (local.get 2) (local.get 3) (local.get 4)))
+
+static const char forwarder[] =
+	"\0asm\1\0\0\0" "\1\x0a\1\x60\5\x7f\x7f\x7f\x7e\x7f\1\x7f" // the type
+	"\2\x0e\2\1l\1f\0\0\1l\1m\2\0\0" "\3\2\1\0" // imports, functions
+	"\7\x0e\2\6memory\2\0\1f\0\1" // exports
+	"\x0a\x10\1\x0e\0\x20\0\x20\1\x20\2\x20\3\x20\4\x10\0\x0b";
+
+static const char wasi_module[] = "wasi_snapshot_preview1";
+
+// The first two are made once, while code can still be made, the others for each
+// run.
+static struct {
+	wasmtime_linker_t *wasi; // the engine's own functions
+	wasmtime_module_t *forwarder;
+	bool bound;
+	wasmtime_func_t f;
+} pread_via;
+
+// ok frees an error and a trap and reports whether there was none.
+static bool ok(wasmtime_error_t *err, wasm_trap_t *trap) {
+	if (err) wasmtime_error_delete(err);
+	if (trap) wasm_trap_delete(trap);
+	return !err && !trap;
+}
+
+bool liop_prepare_pread(liop_host *h) {
+	if (!pread_via.wasi) {
+		wasmtime_linker_t *l = wasmtime_linker_new(h->engine);
+		if (!ok(wasmtime_linker_define_wasi(l), NULL)) return false;
+		pread_via.wasi = l;
+	}
+	return pread_via.forwarder ||
+		ok(wasmtime_module_new(h->engine, (const uint8_t *)forwarder, sizeof forwarder - 1, &pread_via.forwarder), NULL);
+}
+
+static bool bind_pread(liop_host *h, wasmtime_caller_t *c) {
+	if (pread_via.bound) return true;
+	if (!liop_prepare_pread(h)) return false;
+	wasmtime_context_t *ctx = wasmtime_caller_context(c);
+	wasmtime_extern_t in[2], f;
+	wasmtime_instance_t inst;
+	wasm_trap_t *trap = NULL;
+	if (!wasmtime_linker_get(pread_via.wasi, ctx, wasi_module, sizeof wasi_module - 1, "fd_pread", 8, &in[0]) ||
+	    !wasmtime_caller_export_get(c, "memory", 6, &in[1])) return false;
+	wasmtime_error_t *err = wasmtime_instance_new(ctx, pread_via.forwarder, in, 2, &inst, &trap);
+	if (!ok(err, trap) || !wasmtime_instance_export_get(ctx, &inst, "f", 1, &f) || f.kind != WASMTIME_EXTERN_FUNC) return false;
+	pread_via.f = f.of.func;
+	return pread_via.bound = true;
+}
+
+// fd_pread(fd, iovs, iovs_len, offset, nread) fills the first vector that is
+// not empty, at most max.read bytes of it: POSIX allows a short read.
+static wasm_trap_t *fd_pread(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t *v, size_t argc) {
+	(void)argc;
+	liop_host *h = env;
+	uint32_t iovs = (uint32_t)v[1].i32, n = (uint32_t)v[2].i32, out = (uint32_t)v[4].i32;
+	if (n > h->max.iovecs) { v[0].i32 = WASI_EINVAL; return NULL; }
+	uint8_t *vec = guest(c, iovs, (uint64_t)n * 8);
+	if (!vec || !guest(c, out, 4)) { v[0].i32 = WASI_EFAULT; return NULL; }
+	uint32_t first = n, len = 0;
+	for (uint32_t i = n; i-- > 0;) {
+		uint32_t ptr, l;
+		memcpy(&ptr, vec + i * 8, 4);
+		memcpy(&l, vec + i * 8 + 4, 4);
+		if (!guest(c, ptr, l)) { v[0].i32 = WASI_EFAULT; return NULL; }
+		if (l) first = i, len = l;
+	}
+	if (!bind_pread(h, c)) { v[0].i32 = WASI_EIO; return NULL; }
+	wasmtime_val_raw_t args[5];
+	memcpy(args, v, sizeof args);
+	args[1].i32 = (int32_t)(iovs + first * 8);
+	args[2].i32 = first < n;
+	bool shorter = len > h->max.read;
+	if (shorter) memcpy(vec + first * 8 + 4, &h->max.read, 4);
+	wasm_trap_t *trap = NULL;
+	wasmtime_error_t *err = wasmtime_func_call_unchecked(wasmtime_caller_context(c), &pread_via.f, args, 5, &trap);
+	if (shorter) memcpy(guest(c, iovs, (uint64_t)n * 8) + first * 8 + 4, &len, 4);
+	if (err) {
+		wasmtime_error_delete(err);
+		static const char msg[] = "fd_pread failed";
+		return wasmtime_trap_new(msg, sizeof msg - 1);
+	}
+	if (trap) return trap;
+	v[0] = args[0];
+	return NULL;
+}
+
 // take appends to b what has room in it and says how much that was.
 static size_t take(liop_buf *b, const uint8_t *p, size_t n, uint16_t *err) {
 	size_t room = b->cap - b->len;
@@ -308,8 +343,10 @@ static wasm_trap_t *fd_write(void *env, wasmtime_caller_t *c, wasmtime_val_raw_t
 	return NULL;
 }
 
-// liop_streams_reset empties stdout and stderr for the next run.
+// liop_streams_reset empties stdout and stderr for the next run, and forgets
+// what belonged to the last one.
 void liop_streams_reset(liop_host *h, size_t out_cap, size_t err_cap) {
+	pread_via.bound = false;
 	liop_buf *bs[2] = {&h->out, &h->err};
 	size_t caps[2] = {out_cap, err_cap};
 	for (int i = 0; i < 2; i++) {
@@ -398,15 +435,14 @@ static wasm_trap_t *poll_oneoff(void *env, wasmtime_caller_t *c, wasmtime_val_ra
 }
 
 static const char *define(wasmtime_linker_t *l, liop_host *h, const char *name, const char *params, wasmtime_func_unchecked_callback_t f) {
-	wasm_valtype_t *ps[4], *r = wasm_valtype_new(0);
+	wasm_valtype_t *ps[5], *r = wasm_valtype_new(0);
 	size_t n = strlen(params);
 	for (size_t i = 0; i < n; i++) ps[i] = wasm_valtype_new(params[i] == 'I' ? 1 : 0); // WASM_I64, WASM_I32
 	wasm_valtype_vec_t pv, rv;
 	wasm_valtype_vec_new(&pv, n, ps);
 	wasm_valtype_vec_new(&rv, 1, &r);
 	wasm_functype_t *t = wasm_functype_new(&pv, &rv);
-	static const char module[] = "wasi_snapshot_preview1";
-	wasmtime_error_t *err = wasmtime_linker_define_func_unchecked(l, module, sizeof module - 1, name, strlen(name), t, f, h, NULL);
+	wasmtime_error_t *err = wasmtime_linker_define_func_unchecked(l, wasi_module, sizeof wasi_module - 1, name, strlen(name), t, f, h, NULL);
 	wasm_functype_delete(t);
 	if (err) {
 		wasmtime_error_delete(err);
@@ -421,6 +457,7 @@ const char *liop_define_host(void *linker, liop_host *h) {
 	const char *e;
 	if ((e = define(linker, h, "poll_oneoff", "iiii", poll_oneoff))) return e;
 	if ((e = define(linker, h, "fd_write", "iiii", fd_write))) return e;
+	if ((e = define(linker, h, "fd_pread", "iiiIi", fd_pread))) return e;
 	if ((e = define(linker, h, "random_get", "ii", random_get))) return e;
 	if ((e = define(linker, h, "clock_time_get", "iIi", clock_time_get))) return e;
 	return define(linker, h, "clock_res_get", "ii", clock_res_get);

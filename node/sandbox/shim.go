@@ -35,6 +35,7 @@ func keepMemory(c *wasmtime.Config) {
 		memories:       bounds.Memories,
 		tables:         bounds.Tables,
 		table_elements: bounds.TableElements,
+		instance_size:  bounds.InstanceSize,
 		resident:       bounds.Resident,
 	})
 }
@@ -58,6 +59,7 @@ func newHost() (host, error) {
 		random:        bounds.Random,
 		subscriptions: bounds.Subscriptions,
 		iovecs:        bounds.IOVectors,
+		read:          bounds.Read,
 	})
 	if h == nil {
 		return host{}, errors.New("set up the alarm for deadlines")
@@ -97,6 +99,17 @@ func content(b *C.liop_buf) []byte {
 		return []byte{}
 	}
 	return unsafe.Slice((*byte)(unsafe.Pointer(b.p)), int(b.len))
+}
+
+// prepare makes what host functions that the module imports need, while the
+// process may still make code.
+func (h host) prepare(m *wasmtime.Module) error {
+	for _, i := range m.Imports() {
+		if name := i.Name(); name != nil && *name == "fd_pread" && !bool(C.liop_prepare_pread(h.h)) {
+			return errors.New("set up fd_pread")
+		}
+	}
+	return nil
 }
 
 // define replaces WASI functions that block, tell too much, or are slow.

@@ -12,7 +12,7 @@ import (
 	wasmtime "github.com/bytecodealliance/wasmtime-go/v39"
 )
 
-// The prototypes in shim.c must be those of the engine's own headers.
+// The prototypes in engine.h must be those of the engine's own headers.
 func TestPrototypes(t *testing.T) {
 	cc, err := exec.LookPath("cc")
 	if err != nil {

@@ -136,6 +136,9 @@ func runner(c *wire.Conn, iso isolation) error {
 	if err != nil {
 		return c.Send(&wire.Bound{Message: firstLine(err.Error()), Containment: contained}, nil)
 	}
+	if err := b.host.prepare(b.module); err != nil {
+		return err
+	}
 	if err := forbidNewCode(contained); err != nil {
 		return err
 	}

@@ -73,7 +73,8 @@ int main(void) {
 	static const char *const paths[] = {
 		"/etc/passwd", "../../etc/passwd", "../etc/passwd", "..", "../", "/", "//etc/passwd", "./../../../../../../etc/passwd",
 		"x/../../../../../../etc/passwd", "/proc/self/environ", "../../proc/self/maps", "/dev/urandom", "../../../../dev/zero", "....//etc/passwd",
-		"..\\..\\etc\\passwd", "/data/../etc/passwd", "/proc/self/fd/0",
+		"..\\..\\etc\\passwd", "/data/../etc/passwd", "/proc/self/fd/0", "/proc/self/mem", "/proc/1/environ", "/proc/self/cwd",
+		"/dev/mem", "/dev/fd/3", "/sys/kernel", "/data",
 	};
 	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
 		for (__wasi_fd_t fd = 0; fd < LAST; fd++) try_open("path", fd, paths[i]);
