@@ -166,6 +166,9 @@ var tables = map[string]string{
 }
 
 func TestReadyFiltersInTwoEngines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles two Go modules many times")
+	}
 	tw := newTwin(t)
 	questions := map[string][][]string{
 		"stats":       {{"--by", "City", "--column", "Cost", "--sort", "sum", "--top", "2"}, {"--column", "Cost", "--where", "City=Rome"}},
