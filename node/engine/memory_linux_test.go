@@ -26,23 +26,24 @@ func TestCgroupMemory(t *testing.T) {
 	}
 	const none = ^uint64(0)
 	for name, tc := range map[string]struct {
-		groups string
-		want   uint64
+		roots cgroupRoots
+		want  uint64
 	}{
-		"none":                {"", none},
-		"v2":                  {"0::/a\n", 4096},
-		"v2, limit above":     {"0::/a/b\n", 4096},
-		"v2, below its limit": {"0::/a/b/of/the/host\n", 4096},
-		"v2, max":             {"0::/c\n", none},
-		"v2, not there":       {"0::/elsewhere\n", none},
-		"v2, dots":            {"0::/../../a\n", 4096},
-		"v1":                  {"9:cpu:/a\n4:hugetlb,memory:/box\n0::/\n", 1048576},
-		"v1, root":            {"4:memory:/elsewhere\n", 9223372036854771712},
-		"v1, no number":       {"4:memory:/broken\n", 9223372036854771712},
-		"both":                {"4:memory:/box\n0::/a\n", 4096},
-		"malformed":           {"memory\n:\n\n", none},
+		"none":                {nil, none},
+		"v2":                  {cgroupRoots{"": "a"}, 4096},
+		"v2, limit above":     {cgroupRoots{"": "a/b"}, 4096},
+		"v2, below its limit": {cgroupRoots{"": "a/b/of/the/host"}, 4096},
+		"v2, max":             {cgroupRoots{"": "c"}, none},
+		"v2, not there":       {cgroupRoots{"": "elsewhere"}, none},
+		"v1":                  {cgroupRoots{"cpu": "a", "memory": "memory/box"}, 1048576},
+		"v1, root":            {cgroupRoots{"memory": "memory/elsewhere"}, 9223372036854771712},
+		"v1, no number":       {cgroupRoots{"memory": "memory/broken"}, 9223372036854771712},
+		"both":                {cgroupRoots{"memory": "memory/box", "": "a"}, 4096},
 	} {
-		if got := cgroupMemory(root, []byte(tc.groups)); got != tc.want {
+		for c, dir := range tc.roots {
+			tc.roots[c] = filepath.Join(root, dir)
+		}
+		if got := cgroupMemory(tc.roots); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
 		}
 	}
