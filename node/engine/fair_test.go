@@ -41,7 +41,7 @@ func flood(ctx context.Context, t *testing.T, e *Engine, n int) *sync.WaitGroup 
 			}
 		})
 	}
-	settled.Wait()
+	awaitAll(t, &settled, "the flood to run or wait")
 	return &ended
 }
 
@@ -50,6 +50,7 @@ func TestFloodLeavesRoom(t *testing.T) {
 	e := newTest(t, Config{Runners: 4, Queue: 64})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := flood(ctx, t, e, 16)
+	t.Cleanup(func() { cancel(); ended.Wait() })
 	s := e.pool.schedule
 	s.mu.Lock()
 	running, waiting := s.running, s.waiting
@@ -72,6 +73,7 @@ func TestDatasetRuns(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	running, waiting := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	start := func(agent string, phase liopv1.Phase, seen chan struct{}) {
 		j := jobOf(guestModule(t, "loop"))
 		j.Tenant, j.Mounts, j.Limits.Wall = agent, []Mount{{"d", dir}}, time.Hour
@@ -85,7 +87,7 @@ func TestDatasetRuns(t *testing.T) {
 				t.Errorf("%s: %v", agent, err)
 			}
 		})
-		<-seen
+		await(t, seen, phase.String())
 	}
 	start("first", liopv1.Phase_PHASE_RUNNING, running)
 	start("second", liopv1.Phase_PHASE_QUEUED, waiting)
@@ -171,7 +173,8 @@ func TestFloodOfTenantsKeepsOthersWarm(t *testing.T) {
 func TestCompileBombsLeaveRoom(t *testing.T) {
 	e := newTest(t, Config{})
 	var wg sync.WaitGroup
-	refused := make(chan error, 1)
+	t.Cleanup(func() { e.Close(); wg.Wait() })
+	refused := make(chan error, bounds.AgentCompilers+bounds.AgentCompileQueue+1)
 	for i := range bounds.AgentCompilers + bounds.AgentCompileQueue + 1 {
 		j := jobOf(nestedLoops(5000 + i))
 		j.Tenant, j.Agent = fmt.Sprint("bomb", i), "bomber"
@@ -185,7 +188,7 @@ func TestCompileBombsLeaveRoom(t *testing.T) {
 			}
 		})
 	}
-	if f, _ := fault.From(<-refused); f.RetryAfter == 0 {
+	if f, _ := fault.From(await(t, refused, "a refusal")); f.RetryAfter == 0 {
 		t.Error("a refusal does not say when to try again")
 	}
 	canary(t, e)

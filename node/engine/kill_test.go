@@ -62,7 +62,7 @@ func TestKillAnyWorker(t *testing.T) {
 					lost.Add(1)
 				default:
 					wrong.Add(1)
-					t.Errorf("%s: %v, %v", d.what, r, err)
+					t.Errorf("%s: %s", d.what, came(r, err))
 				}
 			}
 		})

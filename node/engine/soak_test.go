@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-var soakRuns = flag.Int("soak.runs", 600, "runs that TestSoak makes")
+var soakRuns = flag.Int("soak.runs", 500, "runs that TestSoak makes")
 
 // What runs leave behind does not add up: after many, honest and hostile, of
 // several tenants at the same time, the node is what it was after the first ones,
@@ -41,7 +41,7 @@ func TestSoak(t *testing.T) {
 					d := w.deed(n)
 					if r, err := d.do(e); !d.right(r, err) {
 						wrong.Add(1)
-						t.Errorf("run %d, %s: %v, %v", n, d.what, r, err)
+						t.Errorf("run %d, %s: %s", n, d.what, came(r, err))
 					}
 				}
 			})
@@ -54,10 +54,14 @@ func TestSoak(t *testing.T) {
 	run(0, warm)
 	before := settled(t, e)
 	t.Logf("after %d runs: %s", warm, before)
-	run(warm, *soakRuns)
-	after := settled(t, e)
-	t.Logf("after %d runs: %s", *soakRuns, after)
-	t.Logf("%.0f runs/s", float64(*soakRuns)/time.Since(start).Seconds())
+	after := before
+	for n := warm; n < *soakRuns && !t.Failed(); {
+		from := n
+		n = min(n+5000, *soakRuns)
+		run(from, n)
+		after = settled(t, e)
+		t.Logf("after %d runs, %.1f/s: %s", n, float64(n)/time.Since(start).Seconds(), after)
+	}
 
 	if most := max(before.resident+before.resident/20, before.resident+4<<20); after.resident > most {
 		t.Errorf("resident memory grew from %d to %d bytes", before.resident, after.resident)
