@@ -173,6 +173,11 @@ const (
 	// filling of much memory) needs this.
 	// Test: TestHostile/fill.
 	Grace = 100 * time.Millisecond
+	// Reap is how long a killed worker may take to end before it is given up. The
+	// kernel takes milliseconds, and frees up to gigabytes meanwhile; a process
+	// that hangs in it, as on a dataset whose server is gone, takes for ever.
+	// Test: TestWorkerThatDoesNotDie.
+	Reap = 10 * time.Second
 	// LongRun is how long a run has the priority of a new one. Most end within
 	// it; an endless loop has it for the smallest part of its time.
 	// Test: TestLongRunYields.

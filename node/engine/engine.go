@@ -213,18 +213,22 @@ func New(c Config) (*Engine, error) {
 	return e, nil
 }
 
-// Close kills every worker and waits for them. Runs in flight fail with code
-// Draining. It may be called more than once.
-func (e *Engine) Close() error {
+// Close kills every worker and waits for them, for bounds.Reap at most: a process
+// that hangs in the kernel, as one that reads from a file system that is gone,
+// does not die when it is killed, and makes Close fail. Runs in flight fail with
+// code Draining. It may be called more than once; later calls return nil.
+func (e *Engine) Close() (err error) {
 	e.closing.Do(func() {
 		e.mu.Lock() // after this, no run begins
 		e.end()
 		e.mu.Unlock()
 		e.busy.Wait()
 		e.pool.close()
-		e.spawner.close()
+		if err = e.spawner.close(); err != nil {
+			err = fmt.Errorf("close engine: %w", err)
+		}
 	})
-	return nil
+	return err
 }
 
 // begin counts one user of workers, unless the engine is closing.

@@ -173,6 +173,7 @@ func TestQueueIsBounded(t *testing.T) {
 	running, queued := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	start := func(signal chan struct{}, phase liopv1.Phase) {
 		j := jobOf(loop)
 		j.Limits.Wall = time.Minute
@@ -186,7 +187,7 @@ func TestQueueIsBounded(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
-		<-signal
+		await(t, signal, phase.String())
 	}
 	start(running, liopv1.Phase_PHASE_RUNNING)
 	start(queued, liopv1.Phase_PHASE_QUEUED)
@@ -273,11 +274,11 @@ func TestCloseEndsWorkers(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { _, err := e.Run(context.Background(), j); ended <- err }()
-	<-running
+	await(t, running, "the run to begin")
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err == nil {
+	if err := await(t, ended, "the run to end"); err == nil {
 		t.Error("a run in flight succeeded although the engine closed")
 	}
 	if kids := children(t); len(kids) != 0 {

@@ -42,7 +42,7 @@ func flood(ctx context.Context, t *testing.T, e *Engine, n int) *sync.WaitGroup 
 			}
 		})
 	}
-	settled.Wait()
+	awaitAll(t, &settled, "the flood to run or wait")
 	return &ended
 }
 
@@ -51,6 +51,7 @@ func TestFloodLeavesRoom(t *testing.T) {
 	e := newTest(t, Config{Runners: 4, Queue: 64})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := flood(ctx, t, e, 16)
+	t.Cleanup(func() { cancel(); ended.Wait() })
 	s := e.pool.schedule
 	s.mu.Lock()
 	running, waiting := s.running, s.waiting
@@ -73,6 +74,7 @@ func TestDatasetRuns(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	running, waiting := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	start := func(agent string, phase liopv1.Phase, seen chan struct{}) {
 		j := jobOf(guestModule(t, "loop"))
 		j.Tenant, j.Mounts, j.Limits.Wall = agent, []Mount{{"d", dir}}, time.Hour
@@ -86,7 +88,7 @@ func TestDatasetRuns(t *testing.T) {
 				t.Errorf("%s: %v", agent, err)
 			}
 		})
-		<-seen
+		await(t, seen, phase.String())
 	}
 	start("first", liopv1.Phase_PHASE_RUNNING, running)
 	start("second", liopv1.Phase_PHASE_QUEUED, waiting)
@@ -172,7 +174,8 @@ func TestFloodOfTenantsKeepsOthersWarm(t *testing.T) {
 func TestCompileBombsLeaveRoom(t *testing.T) {
 	e := newTest(t, Config{})
 	var wg sync.WaitGroup
-	refused := make(chan error, 1)
+	t.Cleanup(func() { e.Close(); wg.Wait() })
+	refused := make(chan error, bounds.AgentCompilers+bounds.AgentCompileQueue+1)
 	bomb := attackModule(t, "loops-5000")
 	for i := range bounds.AgentCompilers + bounds.AgentCompileQueue + 1 {
 		// Each another module, by a custom section.
@@ -188,7 +191,7 @@ func TestCompileBombsLeaveRoom(t *testing.T) {
 			}
 		})
 	}
-	if f, _ := fault.From(<-refused); f.RetryAfter == 0 {
+	if f, _ := fault.From(await(t, refused, "a refusal")); f.RetryAfter == 0 {
 		t.Error("a refusal does not say when to try again")
 	}
 	canary(t, e)

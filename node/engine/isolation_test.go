@@ -139,6 +139,7 @@ func TestLongRunYields(t *testing.T) {
 	j := jobOf(guestModule(t, "loop"))
 	j.Limits.Wall = time.Hour
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	running, ended := make(chan struct{}), make(chan error, 1)
 	j.Progress = func(p liopv1.Phase) {
 		if p == liopv1.Phase_PHASE_RUNNING {
@@ -146,7 +147,7 @@ func TestLongRunYields(t *testing.T) {
 		}
 	}
 	go func() { _, err := e.Run(ctx, j); ended <- err }()
-	<-running
+	await(t, running, "the run to begin")
 	var pid int
 	for _, kid := range children(t) {
 		if cmd, _ := os.ReadFile("/proc/" + kid + "/cmdline"); !strings.HasPrefix(string(cmd), wire.RunnerName) {
@@ -164,7 +165,7 @@ func TestLongRunYields(t *testing.T) {
 	}
 	niceOfAll(t, pid, bounds.LongRunNice)
 	cancel()
-	<-ended
+	await(t, ended, "the run to end")
 
 	j.Tenant, j.Limits.Wall, j.Progress = "b", bounds.LongRun*4, nil
 	if _, err := e.Run(context.Background(), j); !errors.Is(err, &fault.Error{Code: fault.LimitTime}) {

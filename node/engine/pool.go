@@ -162,7 +162,10 @@ func (p *pool) release(r *runner, good bool) {
 	if !good || r.tired || r.runs >= p.reuse || p.life.Err() != nil {
 		r.kill()
 		p.wg.Go(func() { // its memory is in use until then
-			<-r.done
+			select {
+			case <-r.done:
+			case <-p.life.Done(): // nothing else will start, and the spawner waits for it
+			}
 			p.schedule.leave(place)
 		})
 		return
@@ -209,9 +212,18 @@ func (p *pool) spare() int {
 	return least
 }
 
+// takeIdle gives an idle runner for that key, nil if there is none. It forgets
+// those that ended while they stood by: no module is to blame for it.
 func (p *pool) takeIdle(key string) *runner {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.idle = slices.DeleteFunc(p.idle, func(r *runner) bool {
+		ended := r.ended()
+		if ended {
+			r.kill() // closes its socket
+		}
+		return ended
+	})
 	best := -1
 	for i, r := range p.idle {
 		if r.key == key && (best < 0 || r.nice <= p.idle[best].nice) {
@@ -303,9 +315,9 @@ func (e *badArtifact) Error() string { return e.msg }
 type workerDied struct{ error }
 
 func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
+	r.sock.SetDeadline(time.Now().Add(bounds.Bind))
 	stop := context.AfterFunc(ctx, func() { r.sock.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	r.sock.SetDeadline(time.Now().Add(bounds.Bind))
 	m := &wire.Bind{Artifact: artifact, MemoryBytes: j.Limits.Memory, Fuel: j.Limits.Fuel > 0}
 	for _, x := range j.Mounts {
 		m.Mounts = append(m.Mounts, &wire.Mount{Name: x.Name, Dir: x.Dir})

@@ -2,13 +2,17 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/liop-project/liop/node/bounds"
 	"github.com/liop-project/liop/node/sandbox/wire"
@@ -37,8 +41,24 @@ func (w *worker) kill() {
 // lastWords kills the process and gives what it wrote to its stderr.
 func (w *worker) lastWords() string {
 	w.kill()
-	<-w.done
-	return w.said.b.String()
+	t := time.NewTimer(bounds.Reap)
+	defer t.Stop()
+	select {
+	case <-w.done:
+		return w.said.b.String()
+	case <-t.C: // its stderr may still be written to
+		return fmt.Sprintf("(process %d has not ended %s after it was killed)", w.cmd.Process.Pid, bounds.Reap)
+	}
+}
+
+// ended reports whether the process is reaped.
+func (w *worker) ended() bool {
+	select {
+	case <-w.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // spawner starts workers, all from one OS thread that lives as long as the
@@ -51,17 +71,20 @@ type spawner struct {
 	reqs  chan spawnReq
 	quit  chan struct{}
 	done  chan struct{}
-	live  sync.WaitGroup // workers that are not reaped
+
+	mu   sync.Mutex
+	live map[*worker]struct{} // those that are not reaped
 }
 
 type spawnReq struct {
-	cmd *exec.Cmd
+	w   *worker
 	err chan error
 }
 
 // newSpawner makes one whose workers are in group, which may be nil.
 func newSpawner(iso isolation, group *cgroup) *spawner {
-	s := &spawner{exe: selfExe(), iso: iso, group: group, reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{})}
+	s := &spawner{exe: selfExe(), iso: iso, group: group,
+		reqs: make(chan spawnReq), quit: make(chan struct{}), done: make(chan struct{}), live: map[*worker]struct{}{}}
 	go func() {
 		defer close(s.done)
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
@@ -74,7 +97,11 @@ func newSpawner(iso isolation, group *cgroup) *spawner {
 					r.err <- fmt.Errorf("enter cgroup: %w", entered)
 					continue
 				}
-				r.err <- r.cmd.Start()
+				err := r.w.cmd.Start()
+				if err == nil {
+					s.watch(r.w)
+				}
+				r.err <- err
 			case <-s.quit:
 				return
 			}
@@ -83,13 +110,50 @@ func newSpawner(iso isolation, group *cgroup) *spawner {
 	return s
 }
 
-// close ends the spawner, and with its thread every worker that was not killed
-// before; it returns when all are reaped.
-func (s *spawner) close() {
+// watch counts w as alive until it is reaped.
+func (s *spawner) watch(w *worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[w] = struct{}{}
+	go func() {
+		w.cmd.Wait()
+		s.mu.Lock()
+		delete(s.live, w)
+		s.mu.Unlock()
+		close(w.done)
+	}()
+}
+
+// close ends the spawner, kills its workers, and returns when all are reaped,
+// or with an error if some are not within bounds.Reap. It does not leave the
+// killing to the end of the spawner's thread: the Go runtime never ends the
+// first thread of a process, which that may be.
+func (s *spawner) close() error {
 	close(s.quit)
 	<-s.done
-	s.live.Wait()
+	s.mu.Lock()
+	all := slices.Collect(maps.Keys(s.live))
+	s.mu.Unlock()
+	for _, w := range all {
+		w.kill()
+	}
+	late, stop := context.WithTimeout(context.Background(), bounds.Reap)
+	defer stop()
+	left := 0
+	for _, w := range all {
+		select {
+		case <-w.done:
+		case <-late.Done():
+			if !w.ended() {
+				left++
+			}
+		}
+	}
 	s.group.close()
+	if left > 0 {
+		return fmt.Errorf("%d worker processes have not ended %s after they were killed", left, bounds.Reap)
+	}
+	return nil
 }
 
 // start runs this binary again as the worker of that name.
@@ -113,9 +177,11 @@ func (s *spawner) start(name string) (*worker, error) {
 		Stderr:      said,
 		ExtraFiles:  []*os.File{child}, // descriptor 3; all else is closed on exec
 		SysProcAttr: s.iso.attr(),
+		WaitDelay:   bounds.Reap, // for its stderr to end after it has
 	}
 	s.group.attr(cmd.SysProcAttr)
-	r := spawnReq{cmd, make(chan error, 1)}
+	w := &worker{cmd: cmd, spawner: s, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
+	r := spawnReq{w, make(chan error, 1)}
 	select {
 	case s.reqs <- r:
 		err = <-r.err
@@ -126,11 +192,6 @@ func (s *spawner) start(name string) (*worker, error) {
 		sock.Close()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	w := &worker{cmd: cmd, spawner: s, sock: sock, conn: wire.NewConn(sock), done: make(chan struct{}), said: said}
-	s.live.Go(func() {
-		cmd.Wait()
-		close(w.done)
-	})
 	return w, nil
 }
 
