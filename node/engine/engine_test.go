@@ -189,46 +189,16 @@ func TestHashMustFit(t *testing.T) {
 	}
 }
 
-// nestedLoops is 88 KB of valid WebAssembly that the compiler needs minutes for:
-// one function with 1000 locals and n nested loops.
-func nestedLoops(n int) []byte {
-	leb := func(v uint32) []byte {
-		var b []byte
-		for v >= 0x80 {
-			b = append(b, byte(v)|0x80)
-			v >>= 7
-		}
-		return append(b, byte(v))
-	}
-	section := func(id byte, body []byte) []byte {
-		return append(append([]byte{id}, leb(uint32(len(body)))...), body...)
-	}
-	code := append([]byte{1}, append(leb(1000), 0x7e)...) // 1000 locals of type i64
-	for i := range n {
-		j := leb(uint32(i*7+1) % 1000)
-		code = append(code, 0x03, 0x40, 0x20) // loop, local.get
-		code = append(code, leb(uint32(i)%1000)...)
-		code = append(code, 0x42, 1, 0x7c, 0x21) // i64.const 1, add, local.set
-		code = append(code, j...)
-	}
-	for i := range n {
-		code = append(code, 0x20)
-		code = append(code, leb(uint32(i*13)%1000)...)
-		code = append(code, 0xa7, 0x0d, 0, 0x0b) // i32.wrap_i64, br_if 0, end
-	}
-	code = append(code, 0x0b)
-	wasm := bytes.Clone(probeModule[:bytes.LastIndexByte(probeModule, 0x0a)])
-	return append(wasm, section(10, append([]byte{1}, append(leb(uint32(len(code))), code...)...))...)
-}
-
 func TestCompileBomb(t *testing.T) {
 	e := newTest(t, Config{CompileTime: time.Second})
 	canary(t, e)
-	if _, err := e.Run(context.Background(), jobOf(nestedLoops(3))); !errors.Is(err, &fault.Error{Code: fault.LimitTime}) && err != nil {
+	small := jobOf(compileBomb(1, 1000))
+	small.Limits.Wall = 10 * time.Second
+	if _, err := e.Run(context.Background(), small); err != nil {
 		t.Fatalf("the small form must compile: %v", err)
 	}
 	start := time.Now()
-	_, err := e.Run(context.Background(), jobOf(nestedLoops(5000)))
+	_, err := e.Run(context.Background(), jobOf(compileBomb(1, bounds.FunctionBytes-100)))
 	if !errors.Is(err, &fault.Error{Code: fault.LimitCompile}) {
 		t.Fatalf("got %v", err)
 	}

@@ -173,7 +173,7 @@ func TestCompileBombsLeaveRoom(t *testing.T) {
 	var wg sync.WaitGroup
 	refused := make(chan error, 1)
 	for i := range bounds.AgentCompilers + bounds.AgentCompileQueue + 1 {
-		j := jobOf(nestedLoops(5000 + i))
+		j := jobOf(compileBomb(uint32(i), bounds.FunctionBytes-100))
 		j.Tenant, j.Agent = fmt.Sprint("bomb", i), "bomber"
 		wg.Go(func() {
 			_, err := e.Run(context.Background(), j)
