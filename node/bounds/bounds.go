@@ -184,7 +184,7 @@ const (
 	// Test: TestCompileBomb.
 	CompileTime = 10 * time.Second
 	// CompileWall bounds it by the clock, in multiples of CompileTime.
-	// Test: TestEngineBug/compiler-sleeps.
+	// Test: TestEngineBug/compiler-sleep.
 	CompileWall = 3
 	// Bind bounds the lock-down of a runner and the loading of a compiled
 	// module. They take milliseconds, but each thread of the worker must get its
