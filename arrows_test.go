@@ -1,4 +1,4 @@
-// Package liop has no code: this test guards the architecture.
+// Package liop has no code: its tests guard the architecture and the documents.
 package liop
 
 import (

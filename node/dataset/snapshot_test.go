@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // expected computes a commitment to content from first principles, as an
@@ -342,7 +344,7 @@ func TestManyFiles(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
+func TestTooDeep(t *testing.T) {
 	dir := t.TempDir()
 	deep := dir
 	for range MaxDepth {
@@ -358,9 +360,15 @@ func TestLimits(t *testing.T) {
 	if _, err := d.Snapshot(t.Context()); err == nil || !strings.Contains(err.Error(), "more than 64 directories deep") {
 		t.Errorf("too deep: %v", err)
 	}
+}
 
-	dir = t.TempDir()
-	d, clock = open(t, dir)
+// Every directory, file and link counts.
+func TestTooManyFiles(t *testing.T) {
+	dir := t.TempDir()
+	d, clock := open(t, dir)
+	if d.limits.entries != bounds.DirEntries {
+		t.Errorf("a dataset may have %d entries", d.limits.entries)
+	}
 	d.limits.entries = 3
 	write(t, filepath.Join(dir, "d", "f"), "x")
 	symlink(t, "/", filepath.Join(dir, "l"))

@@ -112,8 +112,13 @@ func TestHashMustFit(t *testing.T) {
 func TestCompileBomb(t *testing.T) {
 	e := newTest(t, Config{CompileTime: time.Second})
 	canary(t, e)
+	small := jobOf(compileBomb(1, 1000))
+	small.Limits.Wall = 10 * time.Second
+	if _, err := e.Run(context.Background(), small); err != nil {
+		t.Fatalf("the small form must compile: %v", err)
+	}
 	start := time.Now()
-	_, err := e.Run(context.Background(), jobOf(attackModule(t, "loops-5000")))
+	_, err := e.Run(context.Background(), jobOf(compileBomb(1, bounds.FunctionBytes-100)))
 	if !errors.Is(err, &fault.Error{Code: fault.LimitCompile}) {
 		t.Fatalf("got %v", err)
 	}

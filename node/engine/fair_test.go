@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -176,10 +175,8 @@ func TestCompileBombsLeaveRoom(t *testing.T) {
 	var wg sync.WaitGroup
 	t.Cleanup(func() { e.Close(); wg.Wait() })
 	refused := make(chan error, bounds.AgentCompilers+bounds.AgentCompileQueue+1)
-	bomb := attackModule(t, "loops-5000")
 	for i := range bounds.AgentCompilers + bounds.AgentCompileQueue + 1 {
-		// Each another module, by a custom section.
-		j := jobOf(append(bytes.Clone(bomb), 0, 2, 1, byte(i)))
+		j := jobOf(compileBomb(uint32(i), bounds.FunctionBytes-100))
 		j.Tenant, j.Agent = fmt.Sprint("bomb", i), "bomber"
 		wg.Go(func() {
 			_, err := e.Run(context.Background(), j)

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -53,6 +55,24 @@ func TestRunnerHasNothing(t *testing.T) {
 		if !strings.Contains(string(status), want) {
 			t.Errorf("status lacks %q", want)
 		}
+	}
+	uid := uint64(math.MaxUint64)
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); f[0] == "Uid:" {
+			uid, _ = strconv.ParseUint(f[1], 10, 32)
+		}
+	}
+	has, err := e.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(has.Active, "uid") && (uid < firstUser || uid > firstUser+users) {
+		t.Errorf("a runner of a root node is user %d", uid)
+	}
+	// What proc(5) has of a process that is not dumpable belongs to root.
+	var info unix.Stat_t
+	if err := unix.Stat(proc+"environ", &info); err != nil || uid != 0 && uint64(info.Uid) == uid {
+		t.Errorf("processes of user %d may read the runner's memory, %v", uid, err)
 	}
 	env, err := os.ReadFile(proc + "environ")
 	if os.IsPermission(err) {

@@ -33,15 +33,19 @@ func set(names ...string) map[string]bool {
 	return m
 }
 
-// Screen looks at a module's sections, not at its code, and refuses what this
-// node would refuse later at a higher price: it is not WebAssembly, imports
-// what does not exist here, lacks what a wasip1 command has, or is made of more
-// parts than the bounds above. memory is what its linear memory may grow to, in
-// bytes. Errors are *fault.Error with code ModuleInvalid or LimitMemory.
+// Screen looks at a module's sections, and at its code as far as to see how
+// deep it is nested, and refuses what this node would refuse later at a higher
+// price: it is not WebAssembly, imports what does not exist here, lacks what a
+// wasip1 command has, or is made of more parts than package bounds allows.
+// memory is what its linear memory may grow to, in bytes. Errors are
+// *fault.Error with code ModuleInvalid or LimitMemory.
 //
 // The format is the WebAssembly core specification, §5.5 (modules). Validation
 // proper is the compiler's.
 func Screen(wasm []byte, memory uint64) error {
+	if len(wasm) > bounds.Module {
+		return invalid("module size", fmt.Sprintf("the module has %d bytes", len(wasm)), fmt.Sprintf("at most %d are accepted", bounds.Module))
+	}
 	if !bytes.HasPrefix(wasm, []byte("\x00asm")) {
 		return invalid("magic", "this is not a WebAssembly module", "send a .wasm file in binary form")
 	}
@@ -97,7 +101,7 @@ func (s *screen) section(id byte, r *reader) error {
 		max  uint32
 	}{
 		1: {"types", bounds.Types}, 2: {"imports", bounds.Imports}, 3: {"functions", bounds.Functions},
-		4: {"tables", 4}, 5: {"memories", 1}, 6: {"globals", bounds.Globals}, 7: {"exports", bounds.Exports},
+		4: {"tables", bounds.Tables}, 5: {"memories", bounds.Memories}, 6: {"globals", bounds.Globals}, 7: {"exports", bounds.Exports},
 		9: {"element segments", bounds.ElementSegments}, 10: {"function bodies", bounds.Functions}, 11: {"data segments", bounds.DataSegments},
 	}
 	if l := limits[id]; n > l.max {
@@ -178,6 +182,7 @@ func (s *screen) memorySection(r *reader, n uint32) error {
 }
 
 func (s *screen) code(r *reader, n uint32) error {
+	var deep nesting
 	for i := range n {
 		body := &reader{b: r.bytes(r.u32())}
 		if r.bad {
@@ -199,6 +204,12 @@ func (s *screen) code(r *reader, n uint32) error {
 		}
 		if locals > bounds.Locals {
 			return invalid("locals", fmt.Sprintf("function body %d declares more than %d locals", i, bounds.Locals), "use smaller functions")
+		}
+		switch bound, _ := deep.walk(body.b); bound {
+		case "nesting":
+			return invalid(bound, fmt.Sprintf("function body %d has more than %d blocks in each other", i, bounds.Nesting), "use smaller functions")
+		case "loops":
+			return invalid(bound, fmt.Sprintf("function body %d has more than %d loops in each other", i, bounds.Loops), "use smaller functions")
 		}
 	}
 	return nil

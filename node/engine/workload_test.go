@@ -15,7 +15,8 @@ import (
 
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/liopv1"
-	"github.com/liop-project/liop/node/sandbox/testdata/hostile"
+	"github.com/liop-project/liop/node/bounds"
+	corpus "github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
 // workload draws runs of all kinds, honest and hostile, and knows what is right
@@ -71,7 +72,7 @@ func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants
 		"text":     []byte("this is not wasm at all"),
 		"bad code": append(bytes.Clone(probeModule[:len(probeModule)-1]), 0xff),
 	}
-	for _, name := range hostile.Modules() {
+	for _, name := range corpus.Modules() {
 		modules[name] = guestModule(t, name)
 	}
 	var wg sync.WaitGroup
@@ -103,7 +104,7 @@ func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants
 	wg.Wait()
 	slices.SortFunc(w.attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
 	slices.SortFunc(w.bombs, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	w.bombs = append(w.bombs, attack{"nested loops", attackModule(t, "loops-5000"), fault.LimitCompile})
+	w.bombs = append(w.bombs, attack{"nested loops", compileBomb(1, bounds.FunctionBytes-100), fault.LimitCompile})
 	return w
 }
 

@@ -8,7 +8,7 @@
 // down to exactly these, and runs that module as often as the node asks.
 //
 // Nothing here is trusted by the node: the pinned engine has known defects
-// (docs/RATIONALE.md), so the boundary is the process, not the engine.
+// (docs/THREATS.md), so the boundary is the process, not the engine.
 package sandbox
 
 import (

@@ -18,10 +18,11 @@ func bombs() []Attack {
 		want       Expect
 		wasm       func() []byte
 	}{
-		{"loops-250", "250 nested loops over 1,000 locals", held(""), func() []byte { return nestedLoops(250) }},
-		{"loops-1000", "1,000 nested loops over 1,000 locals", slow, func() []byte { return nestedLoops(1000) }},
-		{"loops-5000", "5,000 nested loops over 1,000 locals", tooMuch, func() []byte { return nestedLoops(5000) }},
-		{"loops-50000", "50,000 nested loops and nothing else", slow, func() []byte { return emptyLoops(50_000) }},
+		{"loops-100", "100 nested loops over 1,000 locals", held(""), func() []byte { return nestedLoops(100) }},
+		{"loops-250", "250 nested loops over 1,000 locals", refusedBy("loops"), func() []byte { return nestedLoops(250) }},
+		{"loops-1000", "1,000 nested loops over 1,000 locals", refusedBy("loops"), func() []byte { return nestedLoops(1000) }},
+		{"loops-5000", "5,000 nested loops over 1,000 locals", refusedBy("loops"), func() []byte { return nestedLoops(5000) }},
+		{"loops-50000", "50,000 nested loops and nothing else", refusedBy("loops"), func() []byte { return emptyLoops(50_000) }},
 		{"many-ifs", "a function of half a MiB that is all conditions over 1,000 locals", tooMuch, func() []byte { return manyIfs(500_000) }},
 		{"many-ifs-1m", "a function of 1 MiB that is all conditions", refusedBy("function size"), func() []byte { return manyIfs(1 << 20) }},
 		{"functions-10000", "10,000 functions", slow, func() []byte { return manyFunctions(10_000) }},
