@@ -31,15 +31,19 @@ type workload struct {
 	echo, stats, loop []byte
 	data              string
 	statsAnswer       []byte
-	attacks           []attack
-	bombs             []attack // that the compiler gives up: they cost a second each
+	attacks           []*attack
+	bombs             []*attack // that the compiler gives up: each costs its whole time
 }
 
-// attack is a hostile module and how it ends when nothing else happens.
+// attack is a hostile module. It ends in the same way whenever it ends before its
+// deadline, which on a busy machine it may not.
 type attack struct {
 	name string
 	wasm []byte
-	code fault.Code // "" if it ends well
+
+	mu    sync.Mutex
+	known bool       // it ended before its deadline once
+	code  fault.Code // what of; "" if it ended well
 }
 
 // deed is one run to do, and whether what came of it is right.
@@ -50,7 +54,7 @@ type deed struct {
 	right func(*Result, error) bool
 }
 
-// newWorkload runs each hostile module once to learn how it ends.
+// newWorkload runs each hostile module once, so that it is compiled.
 func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants int) *workload {
 	t.Helper()
 	w := &workload{honest: honest, hostile: hostile, tenants: tenants, data: t.TempDir(),
@@ -77,36 +81,23 @@ func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants
 	for _, name := range hostileNames() {
 		modules[name] = guestModule(t, name)
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
+	w.bombs = []*attack{{name: "nested loops", wasm: nestedLoops(5000), known: true, code: fault.LimitCompile}}
 	for name, wasm := range modules {
-		wg.Go(func() {
-			a := attack{name: name, wasm: wasm}
-			j := w.attackJob(a)
-			j.Tenant = name
-			_, err := e.Run(context.Background(), j)
-			if errors.Is(err, &fault.Error{Code: fault.LimitTime}) { // or is the machine just slow?
-				j.Limits.Wall = time.Second
-				_, err = e.Run(context.Background(), j)
-			}
-			if f, ok := fault.From(err); ok {
-				a.code = f.Code
-			} else if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if a.code == fault.LimitCompile {
-				w.bombs = append(w.bombs, a)
-			} else {
-				w.attacks = append(w.attacks, a)
-			}
-		})
+		a := &attack{name: name, wasm: wasm}
+		r, err := e.Run(context.Background(), w.attackJob(a))
+		if errors.Is(err, &fault.Error{Code: fault.LimitCompile}) {
+			a.known, a.code = true, fault.LimitCompile
+			w.bombs = append(w.bombs, a)
+			continue
+		}
+		if !a.right(r, err) {
+			t.Fatalf("%s: %s", name, came(r, err))
+		}
+		w.attacks = append(w.attacks, a)
 	}
-	wg.Wait()
-	slices.SortFunc(w.attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	slices.SortFunc(w.bombs, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	w.bombs = append(w.bombs, attack{"nested loops", nestedLoops(5000), fault.LimitCompile})
+	byName := func(a, b *attack) int { return strings.Compare(a.name, b.name) }
+	slices.SortFunc(w.attacks, byName)
+	slices.SortFunc(w.bombs, byName)
 	return w
 }
 
@@ -116,7 +107,7 @@ func (w *workload) statsJob() *Job {
 	return j
 }
 
-func (w *workload) attackJob(a attack) *Job {
+func (w *workload) attackJob(a *attack) *Job {
 	j := jobOf(a.wasm)
 	j.Limits.Memory = 16 << 20
 	j.Mounts, j.Limits.Wall = []Mount{{"d", w.data}}, w.hostile
@@ -145,18 +136,18 @@ func (w *workload) deed(n int) deed {
 }
 
 func (w *workload) draw(random *rand.Rand, n int) deed {
-	switch part := random.IntN(200); {
+	switch part := random.IntN(400); {
 	case part < 1:
 		a := w.bombs[random.IntN(len(w.bombs))]
 		return deed{what: a.name, job: w.attackJob(a), right: a.right}
-	case part < 70:
+	case part < 140:
 		a := w.attacks[random.IntN(len(w.attacks))]
 		return deed{what: a.name, job: w.attackJob(a), right: a.right}
-	case part < 90:
+	case part < 180:
 		return deed{what: "stats", job: w.statsJob(), right: func(r *Result, err error) bool {
 			return err == nil && bytes.Equal(r.Answer, w.statsAnswer)
 		}}
-	case part < 94:
+	case part < 188:
 		j := jobOf(w.loop)
 		j.Limits.Wall = w.hostile
 		phase := []liopv1.Phase{liopv1.Phase_PHASE_COMPILING, liopv1.Phase_PHASE_QUEUED, liopv1.Phase_PHASE_RUNNING}[random.IntN(3)]
@@ -177,14 +168,25 @@ func (w *workload) draw(random *rand.Rand, n int) deed {
 	return deed{what: what, job: j, right: func(r *Result, err error) bool { return err == nil && bytes.Equal(r.Answer, want) }}
 }
 
-// right: on a busy machine an attack may get no further than to its deadline.
-func (a attack) right(r *Result, err error) bool {
-	if err == nil {
-		return a.code == ""
+// right learns how the attack ends from its first end before the deadline.
+func (a *attack) right(r *Result, err error) bool {
+	var code fault.Code
+	if err != nil {
+		f, ok := fault.From(err)
+		if !ok || r != nil && len(r.Answer) > 0 || f.Rule == "worker" {
+			return false
+		}
+		if f.Code == fault.LimitTime {
+			return true
+		}
+		code = f.Code
 	}
-	return (r == nil || len(r.Answer) == 0) &&
-		(errors.Is(err, &fault.Error{Code: a.code}) || errors.Is(err, &fault.Error{Code: fault.LimitTime})) &&
-		!errors.Is(err, &fault.Error{Code: fault.ModuleFailed, Rule: "worker"})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.known && code != fault.LimitCompile {
+		a.known, a.code = true, code
+	}
+	return a.known && a.code == code
 }
 
 // came says what came of a run, for the log of a test.
