@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-var soakRuns = flag.Int("soak.runs", 500, "runs that TestSoak makes")
+var soakRuns = flag.Int("soak.runs", 450, "runs that TestSoak makes")
 
 // What runs leave behind does not add up: after many, honest and hostile, of
 // several tenants at the same time, the node is what it was after the first ones,
@@ -25,7 +25,7 @@ var soakRuns = flag.Int("soak.runs", 500, "runs that TestSoak makes")
 func TestSoak(t *testing.T) {
 	const inFlight = 8
 	// A small cache, so that artifacts are evicted while they are in use.
-	e := newTest(t, Config{CacheBytes: 2 << 20, CompileTime: time.Second, Idle: 500 * time.Millisecond, Reuse: 50})
+	e := newTest(t, Config{CacheBytes: 2 << 20, CompileTime: 3 * time.Second, Idle: 500 * time.Millisecond, Reuse: 50})
 	w := newWorkload(t, e, 20*time.Second, 30*time.Millisecond, 4)
 	run := func(from, to int) {
 		var next, wrong atomic.Int64

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/liopv1"
-	"github.com/liop-project/liop/node/bounds"
 	corpus "github.com/liop-project/liop/node/sandbox/testdata/hostile"
 )
 
@@ -29,15 +28,8 @@ type workload struct {
 	echo, stats, loop []byte
 	data              string
 	statsAnswer       []byte
-	attacks           []attack
-	bombs             []attack // that the compiler gives up: they cost a second each
-}
-
-// attack is a hostile module and how it ends when nothing else happens.
-type attack struct {
-	name string
-	wasm []byte
-	code fault.Code // "" if it ends well
+	attacks           []corpus.Attack
+	bombs             []corpus.Attack // that the compiler gives up: each costs its whole time
 }
 
 // deed is one run to do, and whether what came of it is right.
@@ -48,7 +40,8 @@ type deed struct {
 	right func(*Result, error) bool
 }
 
-// newWorkload runs each hostile module once to learn how it ends.
+// newWorkload makes one of the corpus but for the modules that take long to
+// compile.
 func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants int) *workload {
 	t.Helper()
 	w := &workload{honest: honest, hostile: hostile, tenants: tenants, data: t.TempDir(),
@@ -68,43 +61,14 @@ func newWorkload(t *testing.T, e *Engine, honest, hostile time.Duration, tenants
 	}
 	w.statsAnswer = r.Answer
 
-	modules := map[string][]byte{
-		"text":     []byte("this is not wasm at all"),
-		"bad code": append(bytes.Clone(probeModule[:len(probeModule)-1]), 0xff),
+	for _, a := range corpus.Corpus() {
+		switch {
+		case a.Class != corpus.Compile:
+			w.attacks = append(w.attacks, a)
+		case a.Name == "many-ifs":
+			w.bombs = append(w.bombs, a)
+		}
 	}
-	for _, name := range corpus.Modules() {
-		modules[name] = guestModule(t, name)
-	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for name, wasm := range modules {
-		wg.Go(func() {
-			a := attack{name: name, wasm: wasm}
-			j := w.attackJob(a)
-			j.Tenant = name
-			_, err := e.Run(context.Background(), j)
-			if errors.Is(err, &fault.Error{Code: fault.LimitTime}) { // or is the machine just slow?
-				j.Limits.Wall = time.Second
-				_, err = e.Run(context.Background(), j)
-			}
-			if f, ok := fault.From(err); ok {
-				a.code = f.Code
-			} else if err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if a.code == fault.LimitCompile {
-				w.bombs = append(w.bombs, a)
-			} else {
-				w.attacks = append(w.attacks, a)
-			}
-		})
-	}
-	wg.Wait()
-	slices.SortFunc(w.attacks, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	slices.SortFunc(w.bombs, func(a, b attack) int { return strings.Compare(a.name, b.name) })
-	w.bombs = append(w.bombs, attack{"nested loops", compileBomb(1, bounds.FunctionBytes-100), fault.LimitCompile})
 	return w
 }
 
@@ -114,11 +78,20 @@ func (w *workload) statsJob() *Job {
 	return j
 }
 
-func (w *workload) attackJob(a attack) *Job {
-	j := jobOf(a.wasm)
-	j.Limits.Memory = 16 << 20
+// attack is one run of an attack. On a busy machine it may get no further than
+// to its deadline.
+func (w *workload) attack(a corpus.Attack) deed {
+	j := jobOf(a.Wasm())
+	j.Args, j.Stdin = a.Arguments()[0], guest.Stdin(a.Inputs)
 	j.Mounts, j.Limits.Wall = []Mount{{"d", w.data}}, w.hostile
-	return j
+	return deed{what: a.Name, job: j, right: func(r *Result, err error) bool {
+		var answer []byte
+		if r != nil {
+			answer = r.Answer
+		}
+		_, right := a.Expect.Check(answer, err)
+		return right || errors.Is(err, &fault.Error{Code: fault.LimitTime})
+	}}
 }
 
 // echoJob echoes what comes from random, and knows the answer.
@@ -143,18 +116,18 @@ func (w *workload) deed(n int) deed {
 }
 
 func (w *workload) draw(random *rand.Rand, n int) deed {
-	switch part := random.IntN(200); {
+	switch part := random.IntN(400); {
 	case part < 1:
 		a := w.bombs[random.IntN(len(w.bombs))]
-		return deed{what: a.name, job: w.attackJob(a), right: a.right}
-	case part < 70:
+		return w.attack(a)
+	case part < 140:
 		a := w.attacks[random.IntN(len(w.attacks))]
-		return deed{what: a.name, job: w.attackJob(a), right: a.right}
-	case part < 90:
+		return w.attack(a)
+	case part < 180:
 		return deed{what: "stats", job: w.statsJob(), right: func(r *Result, err error) bool {
 			return err == nil && bytes.Equal(r.Answer, w.statsAnswer)
 		}}
-	case part < 94:
+	case part < 188:
 		j := jobOf(w.loop)
 		j.Limits.Wall = w.hostile
 		phase := []liopv1.Phase{liopv1.Phase_PHASE_COMPILING, liopv1.Phase_PHASE_QUEUED, liopv1.Phase_PHASE_RUNNING}[random.IntN(3)]
@@ -173,16 +146,6 @@ func (w *workload) draw(random *rand.Rand, n int) deed {
 	j, want := w.echoJob(random, wasm)
 	j.Limits.Fuel = fuel
 	return deed{what: what, job: j, right: func(r *Result, err error) bool { return err == nil && bytes.Equal(r.Answer, want) }}
-}
-
-// right: on a busy machine an attack may get no further than to its deadline.
-func (a attack) right(r *Result, err error) bool {
-	if err == nil {
-		return a.code == ""
-	}
-	return (r == nil || len(r.Answer) == 0) &&
-		(errors.Is(err, &fault.Error{Code: a.code}) || errors.Is(err, &fault.Error{Code: fault.LimitTime})) &&
-		!errors.Is(err, &fault.Error{Code: fault.ModuleFailed, Rule: "worker"})
 }
 
 // came says what came of a run, for the log of a test.
