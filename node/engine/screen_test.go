@@ -83,6 +83,7 @@ func FuzzScreen(f *testing.F) {
 	f.Add(probeModule)
 	f.Add([]byte(header + "\x02\x0b\x01\x03env\x04evil\x00\x00"))
 	f.Add([]byte(header + "\x0a\x10\x01\x0e\x02\xff\xff\xff\xff\x0f\x7f\xff\xff\xff\xff\x0f\x7f\x0b"))
+	f.Add(command(sections{10: vec(body(strings.Repeat("\x03\x40", 101) + strings.Repeat("\x0b", 101)))}))
 	for n := range 5 {
 		f.Add(oracle.Generate(oracle.Seed(n), false).Wasm)
 	}
