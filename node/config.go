@@ -16,6 +16,7 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/node/bounds"
 )
 
 // maxConfigBytes bounds node.toml.
@@ -98,6 +99,16 @@ type Limits struct {
 	Concurrency uint32   `toml:"concurrency"`
 	Fuel        uint64   `toml:"fuel"`
 	Runs        uint64   `toml:"runs"`
+}
+
+// validate reports what no worker is sent, whatever the owner allows.
+func (l Limits) validate() error {
+	for name, n := range map[string]Bytes{"module": l.Module, "input": l.Input} {
+		if n > bounds.Module {
+			return fmt.Errorf("%s: at most %s", name, humanize.IBytes(bounds.Module))
+		}
+	}
+	return nil
 }
 
 func (l Limits) grant() grant.Limits {
@@ -223,8 +234,16 @@ func (c Config) Validate() error {
 	if t := time.Duration(c.Engine.CompileTime); t < 0 || t > maxCompileTime || t%time.Second != 0 {
 		return fmt.Errorf("engine.compile_time: %s is not a number of whole seconds from 1s to %s", t, maxCompileTime)
 	}
+	for name, l := range map[string]Limits{"limits.default": c.Limits.Default, "limits.max": c.Limits.Max} {
+		if err := l.validate(); err != nil {
+			return fmt.Errorf("%s.%w", name, err)
+		}
+	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {
+		if err := d.Limits.validate(); err != nil {
+			return fmt.Errorf("dataset[%d].limits.%w", i, err)
+		}
 		if err := guest.ValidDataset(d.Name); err != nil {
 			return fmt.Errorf("dataset[%d].name: %w", i, err)
 		}

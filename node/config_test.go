@@ -34,6 +34,8 @@ func TestReadConfigRefuses(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
+	var largeInput Config
+	largeInput.Limits.Max.Input = 65 << 20
 	ok := Dataset{Name: "a", Dir: "x"}
 	for _, tc := range []struct {
 		name string
@@ -54,6 +56,8 @@ func TestConfigValidate(t *testing.T) {
 		{"memory", Config{Engine: Engine{Memory: 256 << 20}}, ""},
 		{"little memory", Config{Engine: Engine{Memory: 255 << 20}}, "engine.memory: must be 256 MiB"},
 		{"endless memory", Config{Engine: Engine{Memory: 1 << 51}}, "engine.memory"},
+		{"large module", Config{Datasets: []Dataset{{Name: "a", Dir: "x", Limits: Limits{Module: 65 << 20}}}}, "dataset[0].limits.module: at most 64 MiB"},
+		{"large input", largeInput, "limits.max.input: at most 64 MiB"},
 		{"runs at once", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1}}}, ""},
 		{"runs at once, negative", Config{Datasets: []Dataset{ok, {Name: "b", Dir: "x", RunsAtOnce: -1}}}, "dataset[1].runs_at_once"},
 		{"runs at once, many", Config{Datasets: []Dataset{{Name: "a", Dir: "x", RunsAtOnce: 1025}}}, "dataset[0].runs_at_once"},

@@ -70,7 +70,7 @@ func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 		return nil, e.workerFault("start compiler", err)
 	}
 	defer w.kill()
-	if err := lowerPriority(w.cmd.Process.Pid); err != nil {
+	if err := setNice(w, bounds.Nice); err != nil {
 		e.log.Warn("lower a compiler's priority", "error", err)
 	}
 	stop := context.AfterFunc(e.life, w.kill)

@@ -336,11 +336,7 @@ func (r *runner) bind(ctx context.Context, j *Job, artifact string) error {
 		return &badArtifact{bound.Message}
 	}
 	r.containment = r.spawner.containment(bound.Containment)
-	err = lowerPriority(r.cmd.Process.Pid)
-	if err == nil && r.nice != bounds.Nice {
-		err = setNice(r.worker, r.nice)
-	}
-	if err != nil {
+	if err := setNice(r.worker, r.nice); err != nil {
 		r.log.WarnContext(ctx, "lower a runner's priority", "error", err)
 	}
 	return nil

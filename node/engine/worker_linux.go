@@ -8,8 +8,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/liop-project/liop/node/bounds"
 )
 
 // sealDescriptors marks every open descriptor but the standard ones close-on-exec.
@@ -41,7 +39,3 @@ func socketPair() (parent, child *os.File, err error) {
 	}
 	return os.NewFile(uintptr(fds[0]), "parent"), os.NewFile(uintptr(fds[1]), "child"), nil
 }
-
-// lowerPriority applies to every thread of a worker, which has a process group
-// of its own.
-func lowerPriority(pid int) error { return unix.Setpriority(unix.PRIO_PGRP, pid, bounds.Nice) }
