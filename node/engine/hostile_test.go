@@ -34,7 +34,7 @@ func TestHostile(t *testing.T) {
 				j := jobOf(wasm)
 				j.Args, j.Stdin, j.Mounts = args, guest.Stdin(a.Inputs), []Mount{{"d", data}}
 				// Those that end are given the time to.
-				if !slices.Contains(a.Expect.Faults, hostile.Refusal{Code: fault.LimitTime, Rule: "limits.wall_ms"}) || len(a.Expect.Faults) > 1 {
+				if !slices.Contains(a.Expect.Faults, hostile.Refusal{Code: fault.LimitTime, Rule: "limits.wall_ms"}) || len(a.Expect.Faults) > 1 || a.Expect.Held {
 					j.Limits.Wall = 5 * time.Second
 				}
 				start := time.Now()
