@@ -128,18 +128,6 @@ func TestCompileBomb(t *testing.T) {
 	canary(t, e)
 }
 
-// attackModule is the module of an attack of the corpus.
-func attackModule(t *testing.T, name string) []byte {
-	t.Helper()
-	for _, a := range hostile.Corpus() {
-		if a.Name == name {
-			return a.Wasm()
-		}
-	}
-	t.Fatalf("there is no attack %s", name)
-	return nil
-}
-
 // An artifact that is larger than its bound is refused by the compiler.
 func TestArtifactIsBounded(t *testing.T) {
 	e := newTest(t, Config{})
