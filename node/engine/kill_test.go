@@ -24,8 +24,9 @@ import (
 
 var killFor = flag.Duration("kill.for", 3*time.Second, "for how long TestKillAnyWorker kills workers")
 
-// Whichever worker dies, or stops, at whatever moment: it costs one call at most,
-// which ends with an error that says so; every other answer is right; and nothing
+// Whichever worker dies, or stops, at whatever moment: it costs the call that it
+// worked for, or those that waited for its module, which end with an error that
+// says so; every other answer is right; and nothing
 // is left over. The long form:
 //
 //	go test ./node/engine -run TestKillAnyWorker -kill.for 1m -v
@@ -74,8 +75,9 @@ func TestKillAnyWorker(t *testing.T) {
 	if right.Load() == 0 || len(struck) < 4 {
 		t.Error("there was too little to see")
 	}
-	if total := struck.total(); lost.Load() > total {
-		t.Errorf("%d workers were struck, and %d runs lost theirs", total, lost.Load())
+	// A compiler may have worked for every run in flight.
+	if most := struck.total() + (inFlight-1)*int64(struck["compiler"]+struck["stopped"]); lost.Load() > most {
+		t.Errorf("%v were struck, and %d runs lost their worker", struck, lost.Load())
 	}
 
 	// Each takes a blank runner; those that are dead are replaced.
