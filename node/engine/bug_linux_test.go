@@ -32,8 +32,12 @@ func TestEngineBug(t *testing.T) {
 		}
 	}
 	e := newTest(t, Config{CompileTime: time.Second, Reuse: 1})
-	if p, err := e.Probe(context.Background()); err != nil || len(p.Gaps) > 0 {
-		t.Logf("this machine lacks %v, %v", p.GetGaps(), err)
+	has, err := e.Probe(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(has.Gaps) > 0 {
+		t.Logf("this machine lacks %v", has.Gaps)
 	}
 	node := fmt.Sprint(os.Getpid())
 	died := []fault.Error{{Code: fault.ModuleFailed, Rule: "worker"}}
@@ -61,6 +65,9 @@ func TestEngineBug(t *testing.T) {
 	}
 	for _, a := range attempts {
 		t.Run(a.bug, func(t *testing.T) {
+			if a.bug == "threads" && !strings.Contains(fmt.Sprint(has.Active), "namespaces:") && !slices.Contains(has.Active, "uid") {
+				t.Skip("without a user or a namespace of its own, a worker's threads are counted with the node's")
+			}
 			j := jobOf(guestModule(t, "hello"))
 			j.Tenant, j.Args, j.Mounts = "hostile", []string{"liop-bug:" + a.bug}, []Mount{{"d", data}}
 			start := time.Now()
