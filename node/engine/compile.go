@@ -67,7 +67,8 @@ func (e *Engine) compile(ctx context.Context, j *Job) (string, error) {
 func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 	w, err := e.spawner.start(wire.CompilerName)
 	if err != nil {
-		return nil, e.workerFault("start compiler", err)
+		e.log.Error("start compiler", "error", err)
+		return nil, noWorker()
 	}
 	defer w.kill()
 	if err := setNice(w, bounds.Nice); err != nil {
@@ -104,9 +105,8 @@ func (e *Engine) compileIn(wasm []byte, fuel bool) ([]byte, error) {
 	return artifact, nil
 }
 
-// workerFault logs what happened to a worker and tells the agent nothing of it.
-func (e *Engine) workerFault(what string, err error) error {
-	e.log.Error(what, "error", err)
+// noWorker is all that an agent is told of why a worker could not be started.
+func noWorker() error {
 	return &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
 		Message: "the node could not start a worker", Hint: "try again; if it persists, tell the node's operator"}
 }

@@ -124,11 +124,11 @@ func (p *pool) acquire(ctx context.Context, j *Job, artifact string, queued func
 // runner finds or starts one for the nth run that j's agent has under way.
 func (p *pool) runner(ctx context.Context, j *Job, artifact string, nth int) (*runner, error) {
 	key := keyOf(j)
-	if r := p.takeIdle(key); r != nil {
-		p.trim()
+	r := p.takeIdle(key)
+	p.trim()
+	if r != nil {
 		return r, nil
 	}
-	p.trim()
 	for _, start := range []func() (*worker, error){p.blank, p.fresh} {
 		w, err := start()
 		if err != nil {
@@ -151,8 +151,7 @@ func (p *pool) runner(ctx context.Context, j *Job, artifact string, nth int) (*r
 		// No guest has run: a blank that died while it stood by is replaced.
 		p.log.ErrorContext(ctx, "runner died before it was bound", "error", died.error, "stderr", r.lastWords())
 	}
-	return nil, &fault.Error{Code: fault.Internal, Rule: "worker", Owner: fault.Node,
-		Message: "the node could not start a worker", Hint: "try again; if it persists, tell the node's operator"}
+	return nil, noWorker()
 }
 
 // release takes a runner back; it is kept for its tenant if it is still good.
