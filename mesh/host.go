@@ -194,6 +194,10 @@ func (h *Host) listen(addrs []string) error {
 // ID is the peer id of Config.Key.
 func (h *Host) ID() peer.ID { return h.p2p.ID() }
 
+// Libp2p is the host beneath, for packages that speak protocols of libp2p's own
+// on it, such as discovery. What they open counts against the same limits.
+func (h *Host) Libp2p() host.Host { return h.p2p }
+
 // Addrs are the multiaddrs under which this host can be dialed, each ending in
 // /p2p/ and its id: QUIC before TCP, loopback before others. An unspecified
 // listen address becomes one per interface. Empty for an agent.

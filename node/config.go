@@ -51,18 +51,13 @@ type Config struct {
 	Listen      []string    `toml:"listen"`      // multiaddrs; default mesh.DefaultListen
 	Issuers     []string    `toml:"issuers"`     // files with a peer id; the node's own id always counts
 	Containment Containment `toml:"containment"` // default "best-effort"
-	Peers       Peers       `toml:"peers"`
+	Mesh        Mesh        `toml:"mesh"`
 	Limits      struct {
 		Default Limits `toml:"default"` // where a grant is silent
 		Max     Limits `toml:"max"`     // whatever a grant says
 	} `toml:"limits"`
 	Engine   Engine    `toml:"engine"`
 	Datasets []Dataset `toml:"dataset"`
-}
-
-// Peers says who may connect.
-type Peers struct {
-	Allow []PeerID `toml:"allow"` // absent: anyone; present and empty: nobody
 }
 
 // Engine sizes the worker processes.

@@ -16,7 +16,7 @@ func TestReadConfigRefuses(t *testing.T) {
 		{"size", "[limits.max]\nmemory = \"lots\"", "node.toml:2:"},
 		{"no size", "[limits.max]\nmemory = \"0\"", "node.toml:2:"},
 		{"time", "[limits.default]\n\ntime = \"1us\"", "node.toml:3:"},
-		{"peer", "[peers]\nallow = [\"bob\"]", "node.toml:2:"},
+		{"peer", "[mesh]\npeers = [\"bob\"]", "node.toml:2:"},
 		{"memory of the engine", "[engine]\nrunners = 2\nmemory = \"0MiB\"", "node.toml:3:"},
 		{"runs at once", "[[dataset]]\nruns_at_once = \"two\"", "node.toml:2:"},
 		{"type", "listen = 7", "node.toml:1:"},
@@ -92,7 +92,7 @@ func TestReadmeConfig(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	if c.Limits.Default.Memory != 256<<20 || time.Duration(c.Datasets[0].Limits.Time) != 2*time.Second || len(c.Peers.Allow) != 1 ||
+	if c.Limits.Default.Memory != 256<<20 || time.Duration(c.Datasets[0].Limits.Time) != 2*time.Second || len(c.Mesh.Peers) != 1 ||
 		c.Engine.AgentRunners != 3 || c.Engine.Memory != 8<<30 || c.Datasets[0].RunsAtOnce != 2 {
 		t.Errorf("read as %+v", c)
 	}
@@ -100,7 +100,7 @@ func TestReadmeConfig(t *testing.T) {
 
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("realm = \"a\"\n[[dataset]]\nname = \"a\"\ndir = \"b\"\n[dataset.limits]\ntime = \"1s\""))
-	f.Add([]byte("[limits.max]\nmemory = \"64MiB\"\n[peers]\nallow = []"))
+	f.Add([]byte("[limits.max]\nmemory = \"64MiB\"\n[mesh]\npeers = []"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := parseConfig(b); err == nil {
 			c.Validate()

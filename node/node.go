@@ -176,8 +176,8 @@ func newPolicy(id peer.ID, c Config) (*admission.Policy, error) {
 		}
 		p.Issuers[issuer] = true
 	}
-	if c.Peers.Allow != nil {
-		p.Peers = peerSet(c.Peers.Allow)
+	if c.Mesh.Peers != nil {
+		p.Peers = peerSet(c.Mesh.Peers)
 	}
 	for _, d := range c.Datasets {
 		var allow []peer.ID
