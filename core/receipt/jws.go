@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/ed25519"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,16 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/jws"
 )
 
-const (
-	typReceipt = "liop-receipt+jwt"
-	// header is the only one accepted, in canonical JSON as the payload is.
-	header = `{"alg":"EdDSA","typ":"` + typReceipt + `"}`
-)
+const typReceipt = "liop-receipt+jwt"
 
 // Sign makes the receipt of a claim with the key of the node that it names. It
 // sorts datasets and containment in what it signs, not in c. A claim with a
@@ -41,45 +35,30 @@ func Sign(key ed25519.PrivateKey, c *Claim) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign receipt: %w", err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, (&jose.SignerOptions{}).WithType(typReceipt))
+	text, err := jws.Sign(key, typReceipt, payload)
 	if err != nil {
 		return "", fmt.Errorf("sign receipt: %w", err)
 	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("sign receipt: %w", err)
+	if len(text) > MaxReceipt {
+		return "", fmt.Errorf("sign receipt: %d bytes, at most %d", len(text), MaxReceipt)
 	}
-	jws, err := signed.CompactSerialize()
-	if err != nil {
-		return "", fmt.Errorf("sign receipt: %w", err)
-	}
-	if len(jws) > MaxReceipt {
-		return "", fmt.Errorf("sign receipt: %d bytes, at most %d", len(jws), MaxReceipt)
-	}
-	return jws, nil
+	return text, nil
 }
 
 // Parse reads a receipt and verifies that the node which it names signed it.
 // Whether that is the right node, and whether the receipt is about what the
 // caller asked for, is for [Claim.Check].
-func Parse(jws string) (*Claim, error) {
-	if len(jws) > MaxReceipt {
-		return nil, unverified("receipt", fmt.Sprintf("the receipt has %d bytes", len(jws)), fmt.Sprintf("at most %d", MaxReceipt))
+func Parse(text string) (*Claim, error) {
+	token, err := jws.Parse(text, typReceipt, MaxReceipt)
+	switch {
+	case errors.Is(err, jws.ErrSize):
+		return nil, unverified("receipt", fmt.Sprintf("the receipt has %d bytes", len(text)), fmt.Sprintf("at most %d", MaxReceipt))
+	case errors.Is(err, jws.ErrHeader):
+		return nil, unverified("header", "the text is not a receipt", "a compact JWS whose header has alg EdDSA, typ "+typReceipt+" and nothing else")
+	case err != nil:
+		return nil, unverified("receipt", "the receipt is not a compact JWS in canonical form", "three parts of unpadded base64url, joined by dots")
 	}
-	// A receipt has one spelling, its header included: it cannot bring its own
-	// key (jwk, x5c) or change what is signed (b64).
-	if got, _, _ := strings.Cut(jws, "."); got != base64.RawURLEncoding.EncodeToString([]byte(header)) {
-		return nil, unverified("header", "the text is not a receipt", "a compact JWS with the header "+header)
-	}
-	token, err := jose.ParseSignedCompact(jws, []jose.SignatureAlgorithm{jose.EdDSA})
-	if err != nil {
-		return nil, unverified("receipt", "the receipt is not a compact JWS", "three parts of unpadded base64url, joined by dots")
-	}
-	// Decoders of base64url ignore line breaks and stray low bits.
-	if again, err := token.CompactSerialize(); err != nil || again != jws {
-		return nil, unverified("receipt", "the receipt is not canonical base64url", "three parts of unpadded base64url, joined by dots")
-	}
-	c, err := decode(token.UnsafePayloadWithoutVerification())
+	c, err := decode(token.Payload())
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +66,7 @@ func Parse(jws string) (*Claim, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	if _, err := token.Verify(key); err != nil {
+	if err := token.Verify(key); err != nil {
 		return nil, unverified("signature", "the receipt is not signed by the node that it names", "keep the receipt exactly as the node sent it")
 	}
 	return c, nil

@@ -11,6 +11,8 @@ import (
 )
 
 // forge signs whatever bytes it is given.
+const header = `{"alg":"EdDSA","typ":"liop-receipt+jwt"}`
+
 func forge(key ed25519.PrivateKey, header, payload string) string {
 	signed := b64([]byte(header)) + "." + b64([]byte(payload))
 	return signed + "." + b64(ed25519.Sign(key, []byte(signed)))
