@@ -33,8 +33,9 @@ func readSpec(t *testing.T) string {
 // and no others.
 func TestErrorTable(t *testing.T) {
 	_, section, ok := strings.Cut(readSpec(t), "\n## 7. Errors")
-	if !ok {
-		t.Fatal("no section 7")
+	section, _, end := strings.Cut(section, "\n## 8.")
+	if !ok || !end {
+		t.Fatal("no section 7, or none after it")
 	}
 	inSpec := map[string]string{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (\\S+) \\|").FindAllStringSubmatch(section, -1) {
