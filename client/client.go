@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -47,6 +46,9 @@ const (
 	// DefaultRetries is how often Run tries again while the node is busy, unless
 	// Options say otherwise. Each wait is at most fault.MaxRetryAfter and a half.
 	DefaultRetries = 3
+	// DefaultReconnect is how long a Run goes on trying to reach a node that has
+	// gone away, unless Options say otherwise: a node restarts in less.
+	DefaultReconnect = 15 * time.Second
 )
 
 // Phase is what a Run or Dial is busy with.
@@ -79,6 +81,10 @@ type Options struct {
 	// no try but the last counts against the grant. Run never waits longer than
 	// its ctx lasts: if that is too short, it returns the refusal at once.
 	Retries int
+	// Reconnect is how long a Run goes on trying when the node is gone: it
+	// restarts, or moved. Only what cannot have begun is tried again; see Run.
+	// Default DefaultReconnect; -1 for not at all.
+	Reconnect time.Duration
 	// Host to use, so that several clients share one; default: one of its own.
 	Host *mesh.Host
 	Log  *slog.Logger
@@ -125,6 +131,9 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 		o.Retries = DefaultRetries
 	case o.Retries < 0:
 		o.Retries = 0
+	}
+	if o.Reconnect == 0 {
+		o.Reconnect = DefaultReconnect
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
@@ -220,7 +229,12 @@ type Answer struct {
 // Run pushes the module, or only its hash if the node has it, and returns the
 // answer after its receipt was verified: signed by this node, for this agent,
 // nonce, module, arguments, inputs, datasets and grant. Cancelling ctx cancels
-// the run on the node. A node that is busy is asked again, see Options.Retries.
+// the run on the node.
+//
+// A node that is busy is asked again, see Options.Retries. One that went away is
+// asked again when it is back, within Options.Reconnect, if the run cannot have
+// begun there. If it can have, Run does not know whether it counts against the
+// grant, and returns an error with code Unreachable and rule "run".
 func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 	if err := guest.ValidArgs(r.Args); err != nil {
 		return nil, err
@@ -239,11 +253,8 @@ func (c *Client) Run(ctx context.Context, r Request) (*Answer, error) {
 		Inputs: r.Inputs, Nonce: nonce[:], WantProgress: true}
 
 	a, err := c.try(ctx, r.Module, req, &session)
-	for i := range c.o.Retries {
-		f, ok := fault.From(err)
-		if !ok || f.Code != fault.Busy || !c.wait(ctx, f.RetryAfter, i) {
-			break
-		}
+	p := patience{c: c}
+	for p.again(ctx, err) {
 		a, err = c.try(ctx, r.Module, req, &session)
 	}
 	if err != nil {
@@ -275,7 +286,7 @@ func (c *Client) try(ctx context.Context, module []byte, req *liopv1.LogicReques
 		if f.Code == fault.SessionUnknown {
 			fresh, err := c.negotiate(ctx, *session)
 			if err != nil {
-				return nil, err
+				return nil, &unbegun{err}
 			}
 			*session, req.SessionToken = fresh, fresh.SessionToken
 		} else if f.Code == fault.ModuleUnknown && req.WasmBinary == nil {
@@ -294,27 +305,6 @@ func (c *Client) try(ctx context.Context, module []byte, req *liopv1.LogicReques
 	return a, err
 }
 
-// wait waits before the next try, the first of which is 0, for as long as the
-// node says (SPEC §7). It reports false if ctx ends before that.
-func (c *Client) wait(ctx context.Context, hint time.Duration, try int) bool {
-	if hint <= 0 { // it does not say
-		hint = min(fault.MinRetryAfter<<min(try, 10), fault.MaxRetryAfter)
-	}
-	hint += mathrand.N(hint/2 + 1) // all who were refused at once must not come at once
-	if end, ok := ctx.Deadline(); ok && time.Until(end) <= hint {
-		return false
-	}
-	c.o.Progress(Waiting, 0)
-	t := time.NewTimer(hint)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // execute makes one call and collects what it streams.
 func (c *Client) execute(ctx context.Context, req *liopv1.LogicRequest) (*Answer, error) {
 	lane := mesh.Control
@@ -325,20 +315,24 @@ func (c *Client) execute(ctx context.Context, req *liopv1.LogicRequest) (*Answer
 	defer cancel()
 	stream, err := liopv1.NewLogicMeshClient(c.conn.Lane(lane)).ExecuteLogic(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, &unbegun{err} // gRPC found no connection to send it on
 	}
 	limit := min(c.Limits().OutputBytes, MaxAnswer)
 	a := &Answer{Bytes: []byte{}}
+	phase := liopv1.Phase_PHASE_UNSPECIFIED
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return nil, broke(err, phase)
 		}
 		if a.Receipt != "" {
 			return nil, unverified("stream", "the node went on after the receipt")
+		}
+		if m.Progress != liopv1.Phase_PHASE_UNSPECIFIED {
+			phase = m.Progress
 		}
 		switch m.Progress {
 		case liopv1.Phase_PHASE_QUEUED:
