@@ -1,26 +1,20 @@
 package node
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/pelletier/go-toml/v2"
 
+	"github.com/liop-project/liop/core/conf"
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
 	"github.com/liop-project/liop/node/bounds"
 )
-
-// maxConfigBytes bounds node.toml.
-const maxConfigBytes = 1 << 20
 
 // What engine.memory may be: room for some small runs beside the runners that
 // stand by, and no more than addresses count.
@@ -154,20 +148,9 @@ func (p *PeerID) UnmarshalText(text []byte) error {
 // ReadConfig reads node.toml. Unknown keys are errors; an error names the file
 // and the line. Relative paths in it are relative to the file.
 func ReadConfig(path string) (Config, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	var c Config
+	if err := conf.Read(path, &c); err != nil {
 		return Config{}, err
-	}
-	if info.Size() > maxConfigBytes {
-		return Config{}, fmt.Errorf("%s: larger than %d bytes", path, maxConfigBytes)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, err
-	}
-	c, err := parseConfig(b)
-	if err != nil {
-		return Config{}, fmt.Errorf("%s:%w", path, err)
 	}
 	abs := func(p *string) {
 		if *p != "" && !filepath.IsAbs(*p) {
@@ -179,27 +162,6 @@ func ReadConfig(path string) (Config, error) {
 	}
 	for i := range c.Issuers {
 		abs(&c.Issuers[i])
-	}
-	return c, nil
-}
-
-// parseConfig's errors begin with a line number.
-func parseConfig(b []byte) (Config, error) {
-	var c Config
-	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&c)
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) && len(strict.Errors) > 0 {
-		e := &strict.Errors[0]
-		row, _ := e.Position()
-		return c, fmt.Errorf("%d: unknown key %q", row, strings.Join(e.Key(), "."))
-	}
-	var dec *toml.DecodeError
-	if errors.As(err, &dec) {
-		row, _ := dec.Position()
-		return c, fmt.Errorf("%d: %s", row, strings.TrimPrefix(dec.Error(), "toml: "))
-	}
-	if err != nil {
-		return c, fmt.Errorf("0: %w", err)
 	}
 	return c, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/liop-project/liop/core/conf"
 )
 
 func TestReadConfigRefuses(t *testing.T) {
@@ -85,7 +87,8 @@ func TestReadmeConfig(t *testing.T) {
 		t.Fatal("the README has no toml block")
 	}
 	block = strings.ReplaceAll(block, "12D3KooW…", "12D3KooWBmAwcd4PJNJvfV89HwE48nwkRmAgo8Vy3uQEyNNHBox2")
-	c, err := parseConfig([]byte(block))
+	var c Config
+	err = conf.Parse([]byte(block), &c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +105,8 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte("realm = \"a\"\n[[dataset]]\nname = \"a\"\ndir = \"b\"\n[dataset.limits]\ntime = \"1s\""))
 	f.Add([]byte("[limits.max]\nmemory = \"64MiB\"\n[mesh]\npeers = []"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := parseConfig(b); err == nil {
+		var c Config
+		if err := conf.Parse(b, &c); err == nil {
 			c.Validate()
 		}
 	})
