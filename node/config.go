@@ -178,6 +178,9 @@ func (c Config) Validate() error {
 			return errors.New("realm: must be a name of at most 128 bytes that is not a peer id")
 		}
 	}
+	if err := c.Mesh.Kad.validate(); err != nil {
+		return err
+	}
 	if c.Engine.Runners < 0 || c.Engine.Runners > 1024 || c.Engine.Queue < 0 || c.Engine.Queue > 65536 {
 		return errors.New("engine: runners must be 0 to 1024, queue 0 to 65536")
 	}

@@ -8,4 +8,5 @@ type Mesh struct {
 	// Bootstrap are multiaddrs of peers by which the node joins the mesh, each
 	// ending in /p2p/ID. None: the node is found by those who bootstrap from it.
 	Bootstrap []string `toml:"bootstrap"`
+	Kad       Kad      `toml:"kad"`
 }
