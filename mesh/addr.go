@@ -125,6 +125,11 @@ func isTransport(a ma.Multiaddr) bool {
 	return false
 }
 
+func isTCP(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_TCP)
+	return err == nil
+}
+
 // dialable makes listen addresses what Dial takes.
 func dialable(as []ma.Multiaddr, id peer.ID) []string {
 	as = slices.Clone(as)

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"strings"
 	"sync"
@@ -12,8 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
-	"github.com/quic-go/quic-go"
 	"google.golang.org/grpc"
 )
 
@@ -39,11 +38,12 @@ type Conn struct {
 
 // Dial connects to the peer at a multiaddr that ends in /p2p/ID; see ParseAddr.
 // Lanes open at their first call. Errors are *fault.Error: InvalidRequest for
-// the address, Denied if Config.Admit refuses the peer, Cancelled if ctx is
+// the address, Denied if this host refuses the peer, Cancelled if ctx is
 // cancelled, else Unreachable.
 //
 // A node that does not admit this host lets the connection through and then
-// cuts it, so that is what the first call reports, with code Denied.
+// cuts it, so that is what the first call reports, with code Denied; or Dial, if
+// this host has a membership token to show.
 func (h *Host) Dial(ctx context.Context, addr string) (*Conn, error) {
 	info, err := ParseAddr(addr)
 	if err != nil {
@@ -115,8 +115,7 @@ func (c *Conn) Transport() string {
 // post-quantum.
 func (c *Conn) PostQuantum() bool {
 	nc := c.live()
-	var q *quic.Conn
-	return nc != nil && nc.As(&q) && q.ConnectionState().TLS.CurveID == tls.X25519MLKEM768
+	return nc != nil && postQuantum(nc)
 }
 
 // BytesSent is the number of bytes written to lanes so far: HTTP/2 frames,
@@ -206,6 +205,9 @@ func (c *Conn) connect(ctx context.Context) (network.Conn, error) {
 	}
 	nc, err := s.DialPeer(ctx, c.info.ID)
 	if err != nil {
+		if why := c.host.members.why(c.info.ID); why != nil && errors.Is(err, swarm.ErrGaterDisallowedConnection) {
+			return nil, why
+		}
 		return nil, explainDial(err, c.info.ID)
 	}
 	c.mu.Lock()
@@ -237,8 +239,12 @@ func (c *Conn) answered(nc network.Conn) {
 	c.mu.Unlock()
 }
 
-// wasHeard reports whether the peer has talked to us on nc.
+// wasHeard reports whether the peer has talked to us on nc. If it made the
+// connection it did, and does not refuse us.
 func (c *Conn) wasHeard(nc network.Conn) bool {
+	if nc.Stat().Direction == network.DirInbound {
+		return true
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.heard == nc

@@ -224,7 +224,7 @@ func TestGater(t *testing.T) {
 		t.Fatal(err)
 	}
 	friend, stranger, other := idOf(t, newKey(t)), idOf(t, newKey(t)), idOf(t, secp)
-	g := gater{admit: func(p peer.ID) bool { return p != stranger }}
+	g := gater{members: newMembers(Config{Admit: func(p peer.ID) bool { return p != stranger }}, friend)}
 	for _, c := range []struct {
 		name              string
 		peer              peer.ID

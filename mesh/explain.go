@@ -98,7 +98,7 @@ func (c *Conn) explain(err error, nc network.Conn) *fault.Error {
 	case errors.As(err, &connErr) && connErr.Remote:
 		switch connErr.ErrorCode {
 		case network.ConnGated:
-			return c.denied()
+			return c.host.members.denied()
 		case network.ConnResourceLimitExceeded, network.ConnRateLimited:
 			return busy("limits.max_conns", "the node has no room for another connection")
 		}
@@ -126,19 +126,9 @@ func (c *Conn) explain(err error, nc network.Conn) *fault.Error {
 	// Only QUIC tells why a connection was cut. Over TCP, one that is cut after
 	// the handshake and before a word was said is what a refusal looks like.
 	if nc.IsClosed() && !c.wasHeard(nc) {
-		return c.denied()
+		return c.host.members.denied()
 	}
 	return lost()
-}
-
-func (c *Conn) denied() *fault.Error {
-	return &fault.Error{
-		Code:    fault.Denied,
-		Rule:    "peer",
-		Owner:   fault.Node,
-		Message: "the node refused the connection after the handshake",
-		Hint:    "ask the owner to admit peer " + c.host.ID().String(),
-	}
 }
 
 // explain is for the error of a call.

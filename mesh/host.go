@@ -5,7 +5,8 @@
 //   - Each call carries the peer id that the handshake proved ([Caller]). No
 //     message can claim another. Only Ed25519 keys take part.
 //   - A peer that Config.Admit refuses gets no stream: it is cut right after
-//     the handshake, and asked about again before each call.
+//     the handshake, and asked about again before each call. In a closed mesh,
+//     Config.Members, a peer may show a token there, and nothing else.
 //   - Small calls, events and bulk travel in separate [Lane]s over one
 //     connection, so that a lost packet of one does not delay the others.
 //   - Whatever a peer can make grow is bounded: connections, streams, calls,
@@ -58,8 +59,17 @@ type Config struct {
 	// Admit says whether a peer may be at the other end. It is asked before a
 	// connection is dialed, after the handshake of an incoming one, and before
 	// each incoming call. It must be fast and safe for concurrent use. Nil
-	// admits everyone whose handshake succeeds.
+	// admits everyone whose handshake succeeds, unless Members.Operators are set.
 	Admit func(peer.ID) bool
+
+	// Members are let in although Admit refuses them. Default: there are none.
+	Members Members
+
+	// RequirePQ refuses connections whose keys were not agreed upon with
+	// X25519MLKEM768, incoming and outgoing, and with them all of TCP and all
+	// relayed ones: libp2p does not tell which keys those use. Default false:
+	// X25519MLKEM768 is used where both ends know it, and not required.
+	RequirePQ bool
 
 	// Log gets this package's events. Nil discards them.
 	Log *slog.Logger
@@ -76,10 +86,21 @@ func (c Config) Validate() error {
 	if c.Key.Type() != crypto.Ed25519 {
 		return errors.New("mesh: Config.Key is not an Ed25519 key")
 	}
-	for i, a := range c.Listen {
-		if _, err := parseListen(a); err != nil {
-			return fmt.Errorf("mesh: Config.Listen[%d] %q: %w", i, a, err)
+	for i, s := range c.Listen {
+		a, err := parseListen(s)
+		if err == nil && c.RequirePQ && isTCP(a) {
+			err = errors.New("over TCP nobody can tell whether a connection is post-quantum, which is required; listen on QUIC only")
 		}
+		if err != nil {
+			return fmt.Errorf("mesh: Config.Listen[%d] %q: %w", i, s, err)
+		}
+	}
+	own, err := peer.IDFromPrivateKey(c.Key)
+	if err != nil {
+		return fmt.Errorf("mesh: Config.Key: %w", err)
+	}
+	if err := c.Members.validate(own); err != nil {
+		return err
 	}
 	return c.Limits.validate()
 }
@@ -87,10 +108,11 @@ func (c Config) Validate() error {
 // Host is one identity on the network: it serves lanes, dials peers, or both.
 // All methods are safe for concurrent use.
 type Host struct {
-	p2p   host.Host
-	swarm *swarm.Swarm
-	admit func(peer.ID) bool
-	log   *slog.Logger
+	p2p     host.Host
+	swarm   *swarm.Swarm
+	members *members
+	admit   func(peer.ID) bool // by Config.Admit or as a member
+	log     *slog.Logger
 
 	mu      sync.Mutex // guards what follows; never held while calling out
 	lanes   map[Lane]*server
@@ -110,15 +132,17 @@ func New(c Config) (*Host, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	own, err := peer.IDFromPrivateKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("mesh: Config.Key: %w", err)
+	}
 	h := &Host{
-		admit:  c.Admit,
-		log:    c.Log,
-		lanes:  map[Lane]*server{},
-		dialed: map[*Conn]struct{}{},
+		members: newMembers(c, own),
+		log:     c.Log,
+		lanes:   map[Lane]*server{},
+		dialed:  map[*Conn]struct{}{},
 	}
-	if h.admit == nil {
-		h.admit = func(peer.ID) bool { return true }
-	}
+	h.admit = h.members.admits
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -145,7 +169,7 @@ func New(c Config) (*Host, error) {
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
-		libp2p.ConnectionGater(gater{admit: h.admit}),
+		libp2p.ConnectionGater(gater{members: h.members, requirePQ: c.RequirePQ}),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(conns),
 		libp2p.DisableRelay(),
@@ -158,6 +182,10 @@ func New(c Config) (*Host, error) {
 		return nil, fmt.Errorf("mesh: make libp2p host: %w", err)
 	}
 	h.swarm = h.p2p.Network().(*swarm.Swarm) // what libp2p.New always makes
+	h.members.swarm = h.swarm
+	if c.Members.enabled() {
+		h.p2p.SetStreamHandler(memberProtocol, h.members.serveKnown)
+	}
 	if err := h.listen(c.Listen); err != nil {
 		h.p2p.Close()
 		return nil, err
@@ -256,6 +284,7 @@ func (h *Host) Close() error {
 		for _, s := range servers {
 			s.grpc.Stop()
 		}
+		h.members.close() // libp2p waits for connections that are being made
 		if e := h.p2p.Close(); e != nil {
 			err = fmt.Errorf("mesh: close: %w", e)
 		}

@@ -134,7 +134,7 @@ func exitCode(err error) int {
 		return exitFailed
 	}
 	switch f.Code {
-	case fault.GrantInvalid, fault.Denied, fault.SessionUnknown:
+	case fault.GrantInvalid, fault.MemberInvalid, fault.Denied, fault.SessionUnknown:
 		return exitDenied
 	case fault.LimitTime, fault.LimitMemory, fault.LimitOutput, fault.LimitFuel, fault.LimitStack, fault.LimitCompile, fault.LimitRuns:
 		return exitLimit

@@ -75,7 +75,7 @@ type Record struct {
 	Realm     string    `json:"realm,omitempty"` // the audience that grants may name besides the node's id
 	Addrs     []string  `json:"addrs"`           // multiaddrs without /p2p/ID of the node
 	Assurance []string  `json:"assurance"`       // of receipts: "signed", …
-	Vouchers  []string  `json:"vouchers"`        // membership tokens of the node (SPEC §9)
+	Vouchers  []string  `json:"vouchers"`        // membership tokens of the node (SPEC §8)
 	Datasets  []Dataset `json:"datasets"`
 }
 

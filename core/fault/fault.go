@@ -21,6 +21,7 @@ type Code string
 const (
 	InvalidRequest Code = "invalid_request" // a field is missing, malformed or too large
 	GrantInvalid   Code = "grant_invalid"   // malformed, tampered, foreign, expired, or for another peer or node
+	MemberInvalid  Code = "member_invalid"  // a membership token is malformed, tampered, foreign, expired, or for another peer or mesh
 	Denied         Code = "denied"          // the grant is good, and a policy says no
 	SessionUnknown Code = "session_unknown" // never opened, expired, or opened by another peer
 	ModuleUnknown  Code = "module_unknown"  // named by hash, and the node does not have it: send the bytes
@@ -95,6 +96,7 @@ func (e *Error) Is(target error) bool {
 var grpcCodes = map[Code]codes.Code{
 	InvalidRequest: codes.InvalidArgument,
 	GrantInvalid:   codes.PermissionDenied,
+	MemberInvalid:  codes.PermissionDenied,
 	Denied:         codes.PermissionDenied,
 	SessionUnknown: codes.Unauthenticated,
 	ModuleUnknown:  codes.NotFound,

@@ -15,6 +15,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
 )
 
@@ -190,8 +191,8 @@ func (c claimSet) details(g *Grant) error {
 		return bad("datasets is not a list of names", fmt.Sprintf("1 to %d names or patterns", MaxPatterns))
 	}
 	for _, p := range patterns {
-		if err := validPattern(p); err != nil {
-			return bad(err.Error(), hintPattern)
+		if err := guest.ValidPattern(p); err != nil {
+			return bad(err.Error(), guest.HintPattern)
 		}
 	}
 	g.Datasets = patterns

@@ -22,7 +22,6 @@ package grant
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -70,13 +69,7 @@ type Grant struct {
 // Covers reports whether the grant is for the dataset of that name. The pattern
 // "a/*" covers "a/b", but neither "a" nor "ab/c".
 func (g *Grant) Covers(dataset string) bool {
-	if guest.ValidDataset(dataset) != nil {
-		return false
-	}
-	return slices.ContainsFunc(g.Datasets, func(p string) bool {
-		prefix, wild := strings.CutSuffix(p, "*")
-		return p == dataset || wild && strings.HasPrefix(dataset, prefix)
-	})
+	return guest.Covers(g.Datasets, dataset)
 }
 
 // Words says in plain language what the grant allows, a line for each thing.
@@ -163,15 +156,6 @@ func meet[N uint32 | uint64](a, b N) N {
 	return min(a, b)
 }
 
-// validPattern checks one element of a grant's datasets.
-func validPattern(p string) error {
-	name, wild := strings.CutSuffix(p, "/*")
-	if guest.ValidDataset(name) != nil || wild && strings.Contains(name, "/") {
-		return fmt.Errorf("%.80q is not a dataset pattern", p)
-	}
-	return nil
-}
-
 // validAudience accepts what names a node or some nodes. A realm is lower case,
 // so that it cannot be taken for a peer id.
 func validAudience(aud string) error {
@@ -181,20 +165,26 @@ func validAudience(aud string) error {
 	if aud == "" || len(aud) > MaxAudience {
 		return fmt.Errorf("audience has %d bytes, want 1 to %d", len(aud), MaxAudience)
 	}
-	for i := range len(aud) {
-		c := aud[i]
-		alnum := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
-		if !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
-			return fmt.Errorf("%.80q is neither a peer id nor a realm", aud)
-		}
+	if !ValidRealm(aud) {
+		return fmt.Errorf("%.80q is neither a peer id nor a realm", aud)
 	}
 	return nil
 }
 
-const (
-	hintPattern  = `a dataset name, or one segment and "/*"`
-	hintAudience = "the peer id of a node, or a realm of a-z 0-9 . _ - that starts with a letter or digit"
-)
+// ValidRealm reports whether s can name some nodes: 1 to [MaxAudience] of a-z
+// 0-9 . _ - that start with a letter or digit.
+func ValidRealm(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		alnum := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+		if !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= MaxAudience
+}
+
+const hintAudience = "the peer id of a node, or a realm of a-z 0-9 . _ - that starts with a letter or digit"
 
 func invalid(rule, message, hint string) *fault.Error {
 	return &fault.Error{Code: fault.GrantInvalid, Rule: rule, Owner: fault.Grant, Message: message, Hint: hint}

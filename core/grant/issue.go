@@ -12,6 +12,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
 )
 
@@ -45,8 +46,8 @@ func (s Spec) Validate() error {
 		return fmt.Errorf("datasets: %d patterns, want 1 to %d", len(s.Datasets), MaxPatterns)
 	}
 	for _, p := range s.Datasets {
-		if err := validPattern(p); err != nil {
-			return fmt.Errorf("datasets: %w; want %s", err, hintPattern)
+		if err := guest.ValidPattern(p); err != nil {
+			return fmt.Errorf("datasets: %w; want %s", err, guest.HintPattern)
 		}
 	}
 	for name, n := range s.Limits.fields() {

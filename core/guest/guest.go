@@ -33,7 +33,10 @@ const (
 	MaxDatasets    = 16       // datasets of one session; their commitments must fit a receipt
 	MaxDatasetName = 128      // one dataset's name, in bytes
 	maxSegment     = 63       // one segment of a dataset's name, in bytes
-	hintDataset    = "one or two segments joined by '/', each 1 to 63 of a-z 0-9 . _ - and starting with a letter or digit"
+	// HintPattern says what [ValidPattern] accepts.
+	HintPattern = `a dataset name, or one segment and "/*"`
+
+	hintDataset = "one or two segments joined by '/', each 1 to 63 of a-z 0-9 . _ - and starting with a letter or digit"
 )
 
 // Stdin is what a module reads on standard input: for each entry of inputs, in
@@ -168,6 +171,28 @@ func ValidDataset(name string) error {
 		return invalid("datasets", fmt.Sprintf("%q is not a dataset name", name), hintDataset)
 	}
 	return nil
+}
+
+// ValidPattern checks a pattern of dataset names: a name, or one segment and
+// "/*". Its error does not say what is right; HintPattern does.
+func ValidPattern(p string) error {
+	name, wild := strings.CutSuffix(p, "/*")
+	if ValidDataset(name) != nil || wild && strings.Contains(name, "/") {
+		return fmt.Errorf("%.80q is not a dataset pattern", p)
+	}
+	return nil
+}
+
+// Covers reports whether one of patterns is for the dataset of that name. The
+// pattern "a/*" covers "a/b", but neither "a" nor "ab/c".
+func Covers(patterns []string, dataset string) bool {
+	if ValidDataset(dataset) != nil {
+		return false
+	}
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		prefix, wild := strings.CutSuffix(p, "*")
+		return p == dataset || wild && strings.HasPrefix(dataset, prefix)
+	})
 }
 
 func validSegment(s string) bool {

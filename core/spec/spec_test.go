@@ -22,6 +22,7 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/member"
 	"github.com/liop-project/liop/core/receipt"
 )
 
@@ -185,6 +186,36 @@ func TestGrant(t *testing.T) {
 		for _, d := range want.Not {
 			if g.Covers(d) {
 				t.Errorf("%s: covers %s", c.Name, d)
+			}
+		}
+	}
+}
+
+func TestMember(t *testing.T) {
+	for _, c := range load[memberCase](t, "member.json") {
+		e := member.Expect{Subject: id(t, c.Presenter), Mesh: c.Mesh, Operators: map[peer.ID]bool{}}
+		for _, o := range c.Operators {
+			e.Operators[id(t, o)] = true
+		}
+		m, err := member.Verify(c.Token, time.Unix(c.Now, 0), e)
+		check(t, c.Name, err, c.Error)
+		if err != nil || c.Member == nil {
+			continue
+		}
+		want := *c.Member
+		got := memberDecoded{ID: m.ID, Operator: m.Operator.String(), Member: m.Member.String(), Mesh: m.Mesh,
+			IssuedAt: m.IssuedAt.Unix(), Expires: m.Expires.Unix(), Serves: m.Serves, Vouches: want.Vouches, Not: want.Not}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s:\ngot  %v\nwant %v", c.Name, got, want)
+		}
+		for _, d := range want.Vouches {
+			if !m.Vouches(d) {
+				t.Errorf("%s: does not vouch for %s", c.Name, d)
+			}
+		}
+		for _, d := range want.Not {
+			if m.Vouches(d) {
+				t.Errorf("%s: vouches for %s", c.Name, d)
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
+	"github.com/liop-project/liop/core/member"
 	"github.com/liop-project/liop/core/receipt"
 )
 
@@ -39,7 +40,7 @@ func TestErrorTable(t *testing.T) {
 	}
 	inSpec := map[string]string{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (\\S+) \\|").FindAllStringSubmatch(section, -1) {
-		if m[2] != "–" || m[1] != string(fault.Unverified) { // keys.json etc. of §8 do not match the pattern
+		if m[2] != "–" || m[1] != string(fault.Unverified) { // keys.json etc. of §9 do not match the pattern
 			inSpec[m[1]] = m[2]
 		} else {
 			inSpec[m[1]] = "Unknown" // never on the wire
@@ -103,6 +104,9 @@ func TestNumbers(t *testing.T) {
 		fmt.Sprintf("at most %s s after it", comma(int64(grant.MaxLifetime.Seconds()))),
 		fmt.Sprintf("not more than %.0f s in the future", grant.Skew.Seconds()),
 		fmt.Sprintf("compact serialization, at most %s bytes", comma(receipt.MaxReceipt)),
+		fmt.Sprintf("A membership token is a JWS in compact serialization, at most %s bytes", comma(member.MaxToken)),
+		fmt.Sprintf("after `iat`, and at most %s s after it", comma(int64(member.MaxLifetime.Seconds()))),
+		fmt.Sprintf("a list of 1 to %d patterns (§4.2), ascending", member.MaxServes),
 		fmt.Sprintf("the session's 1 to %d datasets", guest.MaxDatasets),
 		fmt.Sprintf("base64url, %d to %d bytes", receipt.MinNonce, receipt.MaxNonce),
 		fmt.Sprintf("`nonce` is %d to %d random bytes", receipt.MinNonce, receipt.MaxNonce),

@@ -17,10 +17,11 @@ import (
 	"github.com/liop-project/liop/core/grant"
 	"github.com/liop-project/liop/core/guest"
 	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/member"
 	"github.com/liop-project/liop/core/receipt"
 )
 
-// The vectors' format: see SPEC §8. Members of type []byte are base64 with
+// The vectors' format: see SPEC §9. Members of type []byte are base64 with
 // padding (RFC 4648 §4), as encoding/json writes them.
 
 type file[C any] struct {
@@ -117,18 +118,43 @@ type expectation struct {
 	GrantHash string   `json:"grant_sha256_hex"`
 }
 
+type memberCase struct {
+	Name      string         `json:"name"`
+	Token     string         `json:"token"`
+	Presenter string         `json:"presenter"`
+	Mesh      string         `json:"mesh"`
+	Operators []string       `json:"operators"`
+	Now       int64          `json:"now"` // seconds since 1970
+	Member    *memberDecoded `json:"member,omitempty"`
+	Error     *refusal       `json:"error,omitempty"`
+}
+
+type memberDecoded struct {
+	ID       string   `json:"jti"`
+	Operator string   `json:"iss"`
+	Member   string   `json:"sub"`
+	Mesh     string   `json:"aud"`
+	IssuedAt int64    `json:"iat"`
+	Expires  int64    `json:"exp"`
+	Serves   []string `json:"serves,omitempty"`
+	Vouches  []string `json:"vouches,omitempty"`
+	Not      []string `json:"does_not_vouch,omitempty"`
+}
+
 // made is everything that the vectors are made of: the good values, and what
 // spoils them.
 type made struct {
-	issuer, agent, node, stranger *identity.Identity
-	chain                         string
-	claim                         *receipt.Claim
-	receipt                       string
+	issuer, agent, node, stranger, operator *identity.Identity
+	chain                                   string
+	claim                                   *receipt.Claim
+	receipt                                 string
+	member                                  string // the node's membership token
 }
 
 const (
 	began = 1_800_000_000 // 2027-01-15T08:00:00Z
 	realm = "clinic.north"
+	mesh  = "acme"
 )
 
 func seed(name string) []byte {
@@ -147,7 +173,7 @@ func who(t *testing.T, name string) *identity.Identity {
 
 func newMade(t *testing.T) *made {
 	t.Helper()
-	m := &made{issuer: who(t, "issuer"), agent: who(t, "agent"), node: who(t, "node"), stranger: who(t, "stranger")}
+	m := &made{issuer: who(t, "issuer"), agent: who(t, "agent"), node: who(t, "node"), stranger: who(t, "stranger"), operator: who(t, "operator")}
 	var err error
 	m.chain, err = grant.Issue(m.issuer.Ed25519(), grant.Spec{
 		Holder: m.agent.ID(), Audience: m.node.ID().String(), Datasets: []string{"hr", "sales/*"},
@@ -175,6 +201,12 @@ func newMade(t *testing.T) *made {
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.member, err = member.Issue(m.operator.Ed25519(), member.Spec{
+		Member: m.node.ID(), Mesh: mesh, Serves: []string{"hr", "acme/*"}, Rand: strings.NewReader("0123456789abcdef"),
+	}, time.Unix(began, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
 	return m
 }
 
@@ -190,12 +222,13 @@ func vectors(t *testing.T) map[string]any {
 		"intent.json":   file[intentCase]{"SPEC §4.1: what an agent signs to open a session.", m.intents()},
 		"grant.json":    file[grantCase]{"SPEC §4.2: grants, who presents them, and what the node says.", m.grants(t)},
 		"catalog.json":  file[catalogCase]{"SPEC §10.3: catalog records, the key that they are under, and the reader's time.", m.catalogs(t)},
+		"member.json":   file[memberCase]{"SPEC §8: membership tokens, who presents them to a member of which mesh, and what that says.", m.members(t)},
 		"receipt.json":  file[receiptCase]{"SPEC §6: receipts, and what the agent compares them with.", m.receipts(t)},
 	}
 }
 
 func (m *made) keys(t *testing.T) (out []keyCase) {
-	for _, name := range []string{"issuer", "agent", "node", "stranger"} {
+	for _, name := range []string{"issuer", "agent", "node", "stranger", "operator"} {
 		id := who(t, name)
 		out = append(out, keyCase{name, hex.EncodeToString(seed(name)), hex.EncodeToString(id.Ed25519().Public().(ed25519.PublicKey)), id.ID().String()})
 	}
