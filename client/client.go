@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,10 +69,17 @@ const (
 type Options struct {
 	// Identity is who the agent is. The grant must be for it.
 	Identity *identity.Identity
-	// Grant is the token chain, as `liop grant issue` writes it.
+	// Grant is what `liop grant issue` writes. It may be several, with white space
+	// between them: then each node gets the one that is for it.
 	Grant string
-	// Datasets to open; default: all that the grant names without a pattern.
+	// Datasets to open; default: all that the grant names without a pattern, or
+	// the one that is dialed by its name.
 	Datasets []string
+	// Mesh finds nodes that are dialed by peer id, or by the name of a dataset.
+	Mesh *Mesh
+	// Pick says which of several nodes is asked that serve the dataset which is
+	// dialed by its name. Default First.
+	Pick Pick
 	// Progress, if not nil, hears of each phase as it begins, with the bytes of
 	// the module in Pushing, from the goroutine of the call.
 	Progress func(p Phase, bytes int)
@@ -85,7 +93,8 @@ type Options struct {
 	// restarts, or moved. Only what cannot have begun is tried again; see Run.
 	// Default DefaultReconnect; -1 for not at all.
 	Reconnect time.Duration
-	// Host to use, so that several clients share one; default: one of its own.
+	// Host to use, so that several clients share one; default: that of Mesh, or
+	// one of its own.
 	Host *mesh.Host
 	Log  *slog.Logger
 }
@@ -103,28 +112,56 @@ type Client struct {
 	session *liopv1.IntentResponse
 }
 
-// Dial connects to a node, named by a multiaddr that ends in /p2p/ID, proves
-// that it is that node, and opens a session. The caller must Close the client.
-func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
-	if o.Identity == nil {
-		return nil, errors.New("client: Options.Identity is missing")
+// Dial connects to a node, proves that it is that node, and opens a session. The
+// node is a multiaddr that ends in /p2p/ID, or, with Options.Mesh, a peer id, or
+// @NAME for a node that serves the dataset of that name: then whom the agent asks
+// is decided as of SPEC §10.4. The caller must Close the client.
+func Dial(ctx context.Context, node string, o Options) (*Client, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
 	}
-	if o.Progress == nil {
-		o.Progress = func(Phase, int) {}
-	}
-	g, err := grant.Inspect(o.Grant)
+	grants, err := readGrants(o.Grant)
 	if err != nil {
 		return nil, err
 	}
-	if len(o.Datasets) == 0 {
-		for _, d := range g.Datasets {
-			if guest.ValidDataset(d) == nil {
-				o.Datasets = append(o.Datasets, d)
-			}
+	name, byName := strings.CutPrefix(node, "@")
+	if o.Mesh == nil && (byName || !strings.HasPrefix(node, "/")) {
+		if _, err := identity.ParseID(node); err != nil && !byName {
+			return nil, badNode("the node is neither a multiaddr, nor a peer id, nor @ and a dataset name")
 		}
+		return nil, &fault.Error{Code: fault.InvalidRequest, Rule: "bootstrap", Owner: fault.Agent,
+			Message: "no peer of the mesh is known that could find " + node, Hint: "name one with its multiaddr, or use the node's multiaddr"}
 	}
-	if err := guest.ValidDatasets(o.Datasets); err != nil {
+	if byName {
+		return o.Mesh.dialDataset(ctx, name, o, grants)
+	}
+	o.Progress(Dialing, 0)
+	var info peer.AddrInfo
+	if o.Mesh != nil {
+		info, err = o.Mesh.Locate(ctx, node)
+	} else {
+		info, err = mesh.ParseAddr(node)
+	}
+	if err != nil {
 		return nil, err
+	}
+	return connect(ctx, info, o, sortedGrants(grants, info.ID)[0])
+}
+
+// complete checks o and fills in the defaults.
+func (o *Options) complete() error {
+	if o.Identity == nil {
+		return errors.New("client: Options.Identity is missing")
+	}
+	switch o.Pick {
+	case "":
+		o.Pick = First
+	case First, Nearest:
+	default:
+		return fmt.Errorf("client: Options.Pick is %q, want %q or %q", o.Pick, First, Nearest)
+	}
+	if o.Progress == nil {
+		o.Progress = func(Phase, int) {}
 	}
 	switch {
 	case o.Retries == 0:
@@ -134,6 +171,25 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	}
 	if o.Reconnect == 0 {
 		o.Reconnect = DefaultReconnect
+	}
+	if o.Host == nil && o.Mesh != nil {
+		o.Host = o.Mesh.host
+	}
+	return nil
+}
+
+// connect opens a session with the node at info.
+func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Client, err error) {
+	o.Grant = g.text
+	if len(o.Datasets) == 0 {
+		for _, d := range g.Datasets {
+			if guest.ValidDataset(d) == nil {
+				o.Datasets = append(o.Datasets, d)
+			}
+		}
+	}
+	if err := guest.ValidDatasets(o.Datasets); err != nil {
+		return nil, err
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
@@ -147,8 +203,7 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 			c.Close()
 		}
 	}()
-	o.Progress(Dialing, 0)
-	if c.conn, err = c.host.Dial(ctx, node); err != nil {
+	if c.conn, err = c.host.DialInfo(ctx, info); err != nil {
 		return nil, err
 	}
 	if _, err = c.negotiate(ctx, nil); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -29,22 +28,36 @@ const (
 )
 
 type runFlags struct {
-	home, grant, receipt string
-	datasets, inputs     []string
-	json                 bool
-	timeout              time.Duration
-	retries              int
+	agentFlags
+	grants, datasets, inputs []string
+	receipt, pick            string
+	json                     bool
+	timeout                  time.Duration
+	retries                  int
+
+	all              bool
+	reduce           string
+	reduceArgs       []string
+	minNodes, atOnce int
 }
 
 func runCmd() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "run NODE FILTER.wasm [--home DIR] [--grant FILE] [--dataset NAME]... [--input K=V|K=@FILE]... [-- ARGS...]",
+		Use:   "run NODE FILTER.wasm [--home DIR] [--grant FILE]... [--dataset NAME]... [--input K=V|K=@FILE]... [-- ARGS...]",
 		Short: "push a filter to a node and print its verified answer",
 		Long: `Push a filter to a node and print its verified answer.
 
-NODE is a multiaddr that ends in /p2p/PEER, as liop node prints it. FILTER is a
-.wasm file, or the name of a ready filter: ` + strings.Join(filters.ReadyNames(), ", ") + `.
+NODE is a multiaddr that ends in /p2p/PEER, as liop node prints it; or a peer id,
+or @NAME for a node that serves the dataset NAME: these two are looked up in the
+mesh, which needs --bootstrap or its like. FILTER is a .wasm file, or the name of
+a ready filter: ` + strings.Join(filters.ReadyNames(), ", ") + `.
+
+With --all, the filter runs on every node that serves the dataset, and every
+node's answer is printed after a line with its id; a node that failed is named on
+stderr, and is an error unless --min-nodes says that fewer are enough. With
+--reduce, a second filter makes one answer of them: it runs on this machine, in
+the same sandbox, and finds each node's answer as the input of the node's id.
 
 The answer goes to stdout exactly as it came, everything else to stderr.`,
 		Args: func(c *cobra.Command, args []string) error {
@@ -59,11 +72,17 @@ The answer goes to stdout exactly as it came, everything else to stderr.`,
 		},
 	}
 	fs := c.Flags()
-	fs.StringVar(&f.home, "home", "", "folder with the identity (default $LIOP_HOME, else $XDG_CONFIG_HOME/liop)")
-	fs.StringVar(&f.grant, "grant", "", "file with the grant (default HOME/"+grantFile+")")
-	fs.StringArrayVar(&f.datasets, "dataset", nil, "dataset to open (default: all that the grant names)")
+	f.register(c)
+	fs.StringArrayVar(&f.grants, "grant", nil, "file with one or more grants (default HOME/"+grantFile+")")
+	fs.StringArrayVar(&f.datasets, "dataset", nil, "dataset to open (default: that of @NAME, else all that the grant names)")
+	fs.StringVar(&f.pick, "pick", string(client.First), "of several nodes with @NAME: \"first\" that accepts, or \"nearest\" by round trip")
+	fs.BoolVar(&f.all, "all", false, "ask every node that serves @NAME")
+	fs.StringVar(&f.reduce, "reduce", "", "with --all: filter that makes one answer of all")
+	fs.StringArrayVar(&f.reduceArgs, "reduce-arg", nil, "argument of the --reduce filter")
+	fs.IntVar(&f.minNodes, "min-nodes", 0, "with --all: how many nodes must answer (default: every one that is found)")
+	fs.IntVar(&f.atOnce, "parallel", client.DefaultParallel, "with --all: how many nodes are asked at once, 1 to 256")
 	fs.StringArrayVar(&f.inputs, "input", nil, "input K with value V, or with the content of FILE")
-	fs.StringVar(&f.receipt, "receipt", "", "write the receipt to this file")
+	fs.StringVar(&f.receipt, "receipt", "", "write the receipt to this file; with --all, each node's to a file in this folder")
 	fs.BoolVar(&f.json, "json", false, "print one JSON object: answer, receipt, limits, stats")
 	fs.DurationVar(&f.timeout, "timeout", 0, "give up after this time (default: wait for the node's limits)")
 	fs.IntVar(&f.retries, "retries", client.DefaultRetries, "how often to wait and try again when the node is busy, 0 to 1000")
@@ -71,20 +90,41 @@ The answer goes to stdout exactly as it came, everything else to stderr.`,
 	return c
 }
 
-func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string) error {
-	if f.retries < 0 || f.retries > 1000 {
+// validate checks what no other place does.
+func (f *runFlags) validate(c *cobra.Command, node string) error {
+	switch {
+	case f.retries < 0 || f.retries > 1000:
 		return usage(c, fmt.Errorf("--retries %d is not 0 to 1000", f.retries))
+	case f.pick != string(client.First) && f.pick != string(client.Nearest):
+		return usage(c, fmt.Errorf("--pick %q is neither %q nor %q", f.pick, client.First, client.Nearest))
+	case f.all && !strings.HasPrefix(node, "@"):
+		return usage(c, fmt.Errorf("--all wants @NAME and not %s: it asks every node that serves a dataset", node))
+	case f.all && c.Flags().Changed("pick"):
+		return usage(c, errors.New("--pick chooses one node, and --all asks every one"))
+	case !f.all && (f.reduce != "" || len(f.reduceArgs) > 0 || f.minNodes != 0 || c.Flags().Changed("parallel")):
+		return usage(c, errors.New("--reduce, --reduce-arg, --min-nodes and --parallel go with --all"))
+	case f.reduce == "" && len(f.reduceArgs) > 0:
+		return usage(c, errors.New("--reduce-arg goes with --reduce"))
+	case f.minNodes < 0 || f.minNodes > client.MaxProviders:
+		return usage(c, fmt.Errorf("--min-nodes %d is not 0 to %d", f.minNodes, client.MaxProviders))
+	case f.atOnce < 1 || f.atOnce > client.MaxProviders:
+		return usage(c, fmt.Errorf("--parallel %d is not 1 to %d", f.atOnce, client.MaxProviders))
 	}
-	home, id, err := loadIdentity(f.home)
+	return nil
+}
+
+func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string) error {
+	if err := f.validate(c, node); err != nil {
+		return err
+	}
+	me, err := f.load(c)
 	if err != nil {
 		return err
 	}
-	if f.grant == "" {
-		f.grant = filepath.Join(home, grantFile)
-	}
-	chain, err := readToken(f.grant, maxGrantFile)
+	defer me.leave()
+	grants, err := me.readGrants(f.grants)
 	if err != nil {
-		return missing(err, "ask the owner of the data for a grant for %s, and name its file with --grant", id.ID())
+		return err
 	}
 	module, err := readFilter(filter)
 	if err != nil {
@@ -100,16 +140,26 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 		ctx, cancel = context.WithTimeout(ctx, f.timeout)
 		defer cancel()
 	}
-
 	p := newProgress(os.Stderr)
 	defer p.stop()
-	cl, err := client.Dial(ctx, node, client.Options{Identity: id, Grant: chain, Datasets: f.datasets, Progress: p.phase,
-		Retries: retries(f.retries)})
+	p.phase(client.Dialing, 0)
+	if needsMesh(node) {
+		if err := me.enter(ctx); err != nil {
+			return timedOut(ctx, f, err)
+		}
+	}
+	o := client.Options{Identity: me.id, Grant: grants, Datasets: f.datasets, Progress: p.phase,
+		Retries: retries(f.retries), Mesh: me.mesh, Pick: client.Pick(f.pick)}
+	r := client.Request{Module: module, Args: args, Inputs: inputs}
+	if f.all {
+		return runAll(ctx, c, f, me, strings.TrimPrefix(node, "@"), r, o, p)
+	}
+	cl, err := client.Dial(ctx, node, o)
 	if err != nil {
 		return timedOut(ctx, f, err)
 	}
 	defer cl.Close()
-	a, err := cl.Run(ctx, client.Request{Module: module, Args: args, Inputs: inputs})
+	a, err := cl.Run(ctx, r)
 	p.stop()
 	if err != nil {
 		return timedOut(ctx, f, err)
@@ -207,6 +257,32 @@ func readFile(path string, limit int64) ([]byte, error) {
 // printJSON prints an answer as one object. answer is a string if it is UTF-8;
 // otherwise it is base64, and answer_encoding says so.
 func printJSON(w io.Writer, a *client.Answer) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(newAnswerJSON(a))
+}
+
+type answerJSON struct {
+	textJSON
+	Receipt string          `json:"receipt"`
+	Claim   any             `json:"claim"`
+	Limits  json.RawMessage `json:"limits"`
+	Stats   json.RawMessage `json:"stats"`
+}
+
+type textJSON struct {
+	Answer   string `json:"answer"`
+	Encoding string `json:"answer_encoding"`
+}
+
+func newTextJSON(b []byte) textJSON {
+	if !utf8.Valid(b) {
+		return textJSON{base64.StdEncoding.EncodeToString(b), "base64"}
+	}
+	return textJSON{string(b), "utf-8"}
+}
+
+func newAnswerJSON(a *client.Answer) *answerJSON {
 	fields := func(m proto.Message) json.RawMessage {
 		b, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
 		if err != nil {
@@ -214,18 +290,5 @@ func printJSON(w io.Writer, a *client.Answer) error {
 		}
 		return b
 	}
-	out := struct {
-		Answer   string          `json:"answer"`
-		Encoding string          `json:"answer_encoding"`
-		Receipt  string          `json:"receipt"`
-		Claim    any             `json:"claim"`
-		Limits   json.RawMessage `json:"limits"`
-		Stats    json.RawMessage `json:"stats"`
-	}{string(a.Bytes), "utf-8", a.Receipt, a.Claim, fields(a.Limits), fields(a.Stats)}
-	if !utf8.Valid(a.Bytes) {
-		out.Answer, out.Encoding = base64.StdEncoding.EncodeToString(a.Bytes), "base64"
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(out)
+	return &answerJSON{newTextJSON(a.Bytes), a.Receipt, a.Claim, fields(a.Limits), fields(a.Stats)}
 }

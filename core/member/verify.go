@@ -46,16 +46,24 @@ func Verify(token string, now time.Time, e Expect) (*Membership, error) {
 	if m.Mesh != e.Mesh {
 		return nil, invalid("aud", "the membership token is for another mesh", fmt.Sprintf("this one is called %q", e.Mesh))
 	}
+	if err := m.ValidAt(now); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// ValidAt reports why the token does not count at now, or nil.
+func (m *Membership) ValidAt(now time.Time) error {
 	latest := now.Add(Skew)
 	switch {
 	case m.IssuedAt.After(latest):
-		return nil, invalid("iat", "the membership token was issued in the future", "compare the clocks of the operator and of this machine")
+		return invalid("iat", "the membership token was issued in the future", "compare the clocks of the operator and of this machine")
 	case m.NotBefore.After(latest):
-		return nil, invalid("nbf", "the membership token is not valid yet", "it is valid from "+stamp(m.NotBefore))
+		return invalid("nbf", "the membership token is not valid yet", "it is valid from "+stamp(m.NotBefore))
 	case !now.Before(m.Expires):
-		return nil, invalid("exp", "the membership token expired at "+stamp(m.Expires), "ask the mesh's operator for a new one")
+		return invalid("exp", "the membership token expired at "+stamp(m.Expires), "ask the mesh's operator for a new one")
 	}
-	return m, nil
+	return nil
 }
 
 // Inspect decodes a token and checks that the operator which it names did sign

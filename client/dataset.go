@@ -1,0 +1,176 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/grant"
+	"github.com/liop-project/liop/core/guest"
+)
+
+// maxGrants is how many grants an agent can hold at once.
+const maxGrants = 256
+
+// Pick says which of the nodes that serve a dataset is asked.
+type Pick string
+
+const (
+	// First takes the first that is found and accepts.
+	First Pick = "first"
+	// Nearest waits until all are found, and asks them by their round trips.
+	Nearest Pick = "nearest"
+)
+
+// held is a grant with its text.
+type held struct {
+	*grant.Grant
+	text string
+}
+
+func readGrants(text string) ([]*held, error) {
+	var out []*held
+	for t := range strings.FieldsSeq(text) {
+		g, err := grant.Inspect(t)
+		if err != nil {
+			return nil, err
+		}
+		if out = append(out, &held{g, t}); len(out) > maxGrants {
+			return nil, &fault.Error{Code: fault.GrantInvalid, Rule: "grant", Owner: fault.Grant,
+				Message: "too many grants", Hint: fmt.Sprintf("at most %d", maxGrants)}
+		}
+	}
+	if len(out) == 0 {
+		_, err := grant.Inspect(text)
+		return nil, err
+	}
+	return out, nil
+}
+
+// sortedGrants has those for the node itself before those for others.
+func sortedGrants(grants []*held, node peer.ID) []*held {
+	rank := func(g *held) int {
+		if g.Audience == node.String() {
+			return 0
+		}
+		if _, err := peer.Decode(g.Audience); err == nil {
+			return 2 // another node's
+		}
+		return 1
+	}
+	return slices.SortedStableFunc(slices.Values(grants), func(a, b *held) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+// dialDataset opens a session with a node that serves the dataset of that name.
+func (m *Mesh) dialDataset(ctx context.Context, name string, o Options, grants []*held) (*Client, error) {
+	if err := o.forDataset(name); err != nil {
+		return nil, err
+	}
+	o.Progress(Dialing, 0)
+	var why refusals
+	ask := func(p *Provider) *Client {
+		g, err := m.grantFor(p, grants)
+		if err == nil {
+			var c *Client
+			if c, err = connect(ctx, p.Info(), o, g); err == nil {
+				return c
+			}
+		}
+		why = append(why, refusal{p.Node, err})
+		return nil
+	}
+	var all []*Provider
+	for p, err := range m.find(ctx, name, o.Pick == Nearest) {
+		if err != nil {
+			return nil, err
+		}
+		if o.Pick == Nearest {
+			all = append(all, p)
+			continue
+		}
+		if c := ask(p); c != nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	slices.SortFunc(all, nearer)
+	for _, p := range all {
+		if c := ask(p); c != nil {
+			return c, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+	return nil, why.explain(name)
+}
+
+// forDataset makes o one for a dataset that is dialed by its name.
+func (o *Options) forDataset(name string) error {
+	if err := guest.ValidDataset(name); err != nil {
+		return err
+	}
+	if len(o.Datasets) == 0 {
+		o.Datasets = []string{name}
+	}
+	if !slices.Contains(o.Datasets, name) {
+		return &fault.Error{Code: fault.InvalidRequest, Rule: "datasets", Owner: fault.Agent,
+			Message: fmt.Sprintf("the node is to serve %q, which is not among the datasets to open", name),
+			Hint:    "open it as well, or name no datasets"}
+	}
+	return nil
+}
+
+// nearer orders by round trip; who did not answer comes last.
+func nearer(a, b *Provider) int {
+	if (a.RTT == 0) != (b.RTT == 0) {
+		return cmp.Compare(b.RTT, a.RTT)
+	}
+	return cmp.Compare(a.RTT, b.RTT)
+}
+
+// refusal is why a node was not asked, or did not accept.
+type refusal struct {
+	node peer.ID
+	err  error
+}
+
+type refusals []refusal
+
+// maxExplained is how many of many reasons an error repeats.
+const maxExplained = 8
+
+// explain makes one error of why no node serves a dataset.
+func (r refusals) explain(name string) error {
+	switch len(r) {
+	case 0:
+		return &fault.Error{Code: fault.Unreachable, Rule: "dataset", Owner: fault.Agent,
+			Message: fmt.Sprintf("nobody in the mesh announces dataset %q", name),
+			Hint:    "see who announces what with: liop find '*'"}
+	case 1:
+		return r[0].err
+	}
+	lines := []string{}
+	for _, one := range r[:min(len(r), maxExplained)] {
+		lines = append(lines, fmt.Sprintf("%s: %v", one.node, one.err))
+	}
+	if n := len(r) - len(lines); n > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", n))
+	}
+	code := fault.Unreachable
+	var f *fault.Error
+	if errors.As(r[0].err, &f) {
+		code = f.Code
+	}
+	return &fault.Error{Code: code, Rule: "providers", Owner: fault.Agent,
+		Message: fmt.Sprintf("none of the %d nodes that announce dataset %q can be asked", len(r), name),
+		Hint:    strings.Join(lines, "; ")}
+}
