@@ -79,6 +79,10 @@ type Options struct {
 	// no try but the last counts against the grant. Run never waits longer than
 	// its ctx lasts: if that is too short, it returns the refusal at once.
 	Retries int
+	// Member is the agent's membership token, for nodes of a closed mesh, as
+	// `liop member issue` writes it; default: none. It is shown to each node that
+	// the client dials. Not with Host, which has its own.
+	Member string
 	// Host to use, so that several clients share one; default: one of its own.
 	Host *mesh.Host
 	Log  *slog.Logger
@@ -102,6 +106,9 @@ type Client struct {
 func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	if o.Identity == nil {
 		return nil, errors.New("client: Options.Identity is missing")
+	}
+	if o.Member != "" && o.Host != nil {
+		return nil, errors.New("client: Options.Member is set, and so is Options.Host; give the token to the host")
 	}
 	if o.Progress == nil {
 		o.Progress = func(Phase, int) {}
@@ -128,7 +135,11 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		if c.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log}); err != nil {
+		net := mesh.Config{Key: o.Identity.Key(), Log: o.Log}
+		if o.Member != "" {
+			net.Members.Token = func() string { return o.Member }
+		}
+		if c.host, err = mesh.New(net); err != nil {
 			return nil, err
 		}
 		c.ownHost = true

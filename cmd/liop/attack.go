@@ -180,7 +180,11 @@ func dialTwice(c *cobra.Command, f attackFlags, node string) (attacker, honest *
 			return nil, nil, err
 		}
 	}
-	o := client.Options{Identity: id, Grant: chain, Datasets: []string{f.dataset}}
+	token, err := memberToken(home)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := client.Options{Identity: id, Grant: chain, Member: token, Datasets: []string{f.dataset}}
 	attacker, err = client.Dial(c.Context(), node, o)
 	if err != nil {
 		return nil, nil, err

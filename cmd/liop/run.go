@@ -46,7 +46,8 @@ func runCmd() *cobra.Command {
 NODE is a multiaddr that ends in /p2p/PEER, as liop node prints it. FILTER is a
 .wasm file, or the name of a ready filter: ` + strings.Join(filters.ReadyNames(), ", ") + `.
 
-The answer goes to stdout exactly as it came, everything else to stderr.`,
+The answer goes to stdout exactly as it came, everything else to stderr. A node
+of a closed mesh is shown HOME/member.jwt, if that is there.`,
 		Args: func(c *cobra.Command, args []string) error {
 			own := len(args)
 			if dash := c.ArgsLenAtDash(); dash >= 0 {
@@ -86,6 +87,10 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 	if err != nil {
 		return missing(err, "ask the owner of the data for a grant for %s, and name its file with --grant", id.ID())
 	}
+	token, err := memberToken(home)
+	if err != nil {
+		return err
+	}
 	module, err := readFilter(filter)
 	if err != nil {
 		return err
@@ -103,7 +108,7 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 
 	p := newProgress(os.Stderr)
 	defer p.stop()
-	cl, err := client.Dial(ctx, node, client.Options{Identity: id, Grant: chain, Datasets: f.datasets, Progress: p.phase,
+	cl, err := client.Dial(ctx, node, client.Options{Identity: id, Grant: chain, Member: token, Datasets: f.datasets, Progress: p.phase,
 		Retries: retries(f.retries)})
 	if err != nil {
 		return timedOut(ctx, f, err)
