@@ -93,6 +93,10 @@ type Options struct {
 	// restarts, or moved. Only what cannot have begun is tried again; see Run.
 	// Default DefaultReconnect; -1 for not at all.
 	Reconnect time.Duration
+	// Member is the agent's membership token, for nodes of a closed mesh, as
+	// `liop member issue` writes it; default: none. It is shown to each node that
+	// the client dials. Not with Host or Mesh, which have their own.
+	Member string
 	// Host to use, so that several clients share one; default: that of Mesh, or
 	// one of its own.
 	Host *mesh.Host
@@ -160,6 +164,9 @@ func (o *Options) complete() error {
 	default:
 		return fmt.Errorf("client: Options.Pick is %q, want %q or %q", o.Pick, First, Nearest)
 	}
+	if o.Member != "" && (o.Host != nil || o.Mesh != nil) {
+		return errors.New("client: Options.Member is set, and so is Host or Mesh; give the token to that")
+	}
 	if o.Progress == nil {
 		o.Progress = func(Phase, int) {}
 	}
@@ -193,7 +200,7 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Cl
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		if c.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log}); err != nil {
+		if c.host, err = newHost(o.Identity, o.Member, o.Log); err != nil {
 			return nil, err
 		}
 		c.ownHost = true
@@ -210,6 +217,15 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Cl
 		return nil, err
 	}
 	return c, nil
+}
+
+// newHost is an agent's, which shows its membership token if it has one.
+func newHost(id *identity.Identity, token string, log *slog.Logger) (*mesh.Host, error) {
+	c := mesh.Config{Key: id.Key(), Log: log}
+	if token != "" {
+		c.Members.Token = func() string { return token }
+	}
+	return mesh.New(c)
 }
 
 // Close ends the session and the connection.

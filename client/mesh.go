@@ -46,6 +46,8 @@ type JoinOptions struct {
 	Bootstrap []string
 	// MDNS also looks for peers on the local network.
 	MDNS bool
+	// Member is the agent's membership token, for a closed mesh; default: none.
+	Member string
 	// Owners are the scopes of dataset names that the agent knows, and whose key
 	// each means (SPEC §10.4).
 	Owners map[string]peer.ID
@@ -113,7 +115,7 @@ func start(ctx context.Context, o JoinOptions, boot []peer.AddrInfo) (*Mesh, err
 		m.trust[p] = true
 	}
 	var err error
-	if m.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log}); err != nil {
+	if m.host, err = newHost(o.Identity, o.Member, o.Log); err != nil {
 		return nil, err
 	}
 	m.dht, err = kad.New(ctx, kad.Config{Host: m.host, Bootstrap: boot, MDNS: o.MDNS, Log: o.Log,

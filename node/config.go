@@ -163,6 +163,10 @@ func ReadConfig(path string) (Config, error) {
 	for i := range c.Issuers {
 		abs(&c.Issuers[i])
 	}
+	for i := range c.Mesh.Operators {
+		abs(&c.Mesh.Operators[i])
+	}
+	abs(&c.Mesh.Member)
 	return c, nil
 }
 
@@ -199,6 +203,9 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%s.%w", name, err)
 		}
 	}
+	if err := c.Mesh.validate(); err != nil {
+		return fmt.Errorf("mesh.%w", err)
+	}
 	seen := map[string]bool{}
 	for i, d := range c.Datasets {
 		if err := d.Limits.validate(); err != nil {
@@ -219,12 +226,4 @@ func (c Config) Validate() error {
 		}
 	}
 	return nil
-}
-
-func peerSet(ids []PeerID) map[peer.ID]bool {
-	m := make(map[peer.ID]bool, len(ids))
-	for _, id := range ids {
-		m[id.ID] = true
-	}
-	return m
 }

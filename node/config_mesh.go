@@ -1,12 +1,133 @@
 package node
 
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/liop-project/liop/core/fault"
+	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/member"
+	"github.com/liop-project/liop/mesh"
+)
+
 // Mesh is the [mesh] table of node.toml: who may connect, and how the node takes
 // part in the mesh.
+//
+// With neither peers nor operators anyone may connect. With either, the mesh is
+// closed: who is not in peers needs a membership token of an operator.
 type Mesh struct {
-	// Peers may connect. Absent: anyone; present and empty: nobody.
+	// Peers may connect. Absent: anyone, if there are no operators either;
+	// present and empty: nobody, but for members.
 	Peers []PeerID `toml:"peers"`
+	// Operators are files with a peer id, relative to node.toml: who holds a
+	// membership token of one of them may connect, too.
+	Operators []string `toml:"operators"`
+	// Name of the mesh, which tokens must have. Required with operators.
+	Name string `toml:"name"`
+	// Member is the file with the node's own token, relative to node.toml, which
+	// it shows to other members. It is read for each connection, so that a new
+	// token needs no restart. Absent: the node shows none.
+	Member string `toml:"member"`
+	// RequirePQ refuses connections that are not post-quantum, and with them TCP.
+	// Default false: an agent whose system is older could not connect.
+	RequirePQ bool `toml:"require_pq"`
 	// Bootstrap are multiaddrs of peers by which the node joins the mesh, each
 	// ending in /p2p/ID. None: the node is found by those who bootstrap from it.
 	Bootstrap []string `toml:"bootstrap"`
 	Kad       Kad      `toml:"kad"`
+}
+
+// maxOperators bounds the operators of one mesh: each of them is trusted with
+// all of it.
+const maxOperators = 64
+
+// validate reports the first key that does not go with the others.
+func (m Mesh) validate() error {
+	switch {
+	case len(m.Operators) > maxOperators:
+		return fmt.Errorf("operators: %d, at most %d", len(m.Operators), maxOperators)
+	case len(m.Operators) > 0 && m.Name == "":
+		return errors.New("name: missing; the operators' membership tokens are for a mesh of that name")
+	case len(m.Operators) == 0 && m.Name != "":
+		return errors.New("operators: missing; a name alone lets nobody in and keeps nobody out")
+	case m.Name != "":
+		if err := member.ValidMesh(m.Name); err != nil {
+			return fmt.Errorf("name: %w", err)
+		}
+	}
+	return nil
+}
+
+// admit is the allow-list, nil if there is none.
+func (m Mesh) admit() func(peer.ID) bool {
+	if m.Peers == nil {
+		return nil
+	}
+	set := make(map[peer.ID]bool, len(m.Peers))
+	for _, p := range m.Peers {
+		set[p.ID] = true
+	}
+	return func(p peer.ID) bool { return set[p] }
+}
+
+// members reads the files that the table names. The node's own token must be
+// good now: one that others would refuse is noticed at start, not by them.
+func (m Mesh) members(own peer.ID, now time.Time, log *slog.Logger) (mesh.Members, error) {
+	out := mesh.Members{Mesh: m.Name}
+	for i, f := range m.Operators {
+		id, err := identity.ReadIDFile(f)
+		if err != nil {
+			return out, fmt.Errorf("mesh.operators[%d]: %w", i, err)
+		}
+		if out.Operators == nil {
+			out.Operators = map[peer.ID]bool{}
+		}
+		out.Operators[id] = true
+	}
+	if m.Member == "" {
+		return out, nil
+	}
+	token, err := member.ReadFile(m.Member)
+	if err != nil {
+		return out, fmt.Errorf("mesh.member: %w", err)
+	}
+	if err := m.good(token, own, now, out.Operators); err != nil {
+		return out, err
+	}
+	out.Token = func() string {
+		token, err := member.ReadFile(m.Member)
+		if err != nil {
+			log.Error("membership token cannot be read", "file", m.Member, "err", err)
+		}
+		return token
+	}
+	return out, nil
+}
+
+// good checks the node's own token as another node of the mesh will. An open
+// node does not know whose it should be.
+func (m Mesh) good(token string, own peer.ID, now time.Time, operators map[peer.ID]bool) error {
+	t, err := member.Inspect(token)
+	if err == nil {
+		e := member.Expect{Subject: own, Operators: operators, Mesh: m.Name}
+		if len(operators) == 0 {
+			e.Operators, e.Mesh = map[peer.ID]bool{t.Operator: true}, t.Mesh
+		}
+		_, err = member.Verify(token, now, e)
+	}
+	f, ok := fault.From(err)
+	if !ok {
+		return err
+	}
+	name := m.Name
+	if name == "" {
+		name = "NAME"
+	}
+	f.Message = fmt.Sprintf("mesh.member: %s: %s", m.Member, f.Message)
+	f.Hint = fmt.Sprintf("%s; ask the mesh's operator for a token: liop member issue --for %s --mesh %s", f.Hint, own, name)
+	return f
 }

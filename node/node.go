@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,13 +73,9 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	if err != nil {
 		return nil, err
 	}
-	listen := c.Listen
-	if len(listen) == 0 {
-		listen = mesh.DefaultListen()
-	}
-	net := mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log}
-	if err := net.Validate(); err != nil { // before anything is opened
-		return nil, fmt.Errorf("listen: %w", err)
+	net, err := network(id, c, log)
+	if err != nil {
+		return nil, err
 	}
 	n.longest = time.Duration(policy.Longest()) * time.Millisecond
 	n.compile = cmp.Or(time.Duration(c.Engine.CompileTime), bounds.CompileTime)
@@ -166,6 +163,31 @@ func (n *Node) Close() error {
 	return errors.Join(errs...)
 }
 
+// network is how the node is reached and by whom. It is checked before anything
+// is opened.
+func network(id *identity.Identity, c Config, log *slog.Logger) (mesh.Config, error) {
+	net := mesh.Config{Key: id.Key(), Listen: c.Listen, Admit: c.Mesh.admit(), RequirePQ: c.Mesh.RequirePQ, Log: log}
+	overTCP := func(a string) bool { return strings.Contains(a, "/tcp/") }
+	if len(net.Listen) == 0 {
+		net.Listen = mesh.DefaultListen()
+		if c.Mesh.RequirePQ {
+			net.Listen = slices.DeleteFunc(net.Listen, overTCP)
+		}
+	}
+	if i := slices.IndexFunc(net.Listen, overTCP); i >= 0 && c.Mesh.RequirePQ {
+		return net, fmt.Errorf("listen: %q: mesh.require_pq excludes TCP, where nobody can tell whether a connection is post-quantum; "+
+			"listen on /udp/PORT/quic-v1 only", net.Listen[i])
+	}
+	var err error
+	if net.Members, err = c.Mesh.members(id.ID(), time.Now(), log); err != nil {
+		return net, err
+	}
+	if err := net.Validate(); err != nil {
+		return net, fmt.Errorf("listen: %w", err)
+	}
+	return net, nil
+}
+
 func newPolicy(id peer.ID, c Config) (*admission.Policy, error) {
 	p := &admission.Policy{Node: id, Realm: c.Realm, Issuers: map[peer.ID]bool{id: true},
 		Defaults: c.Limits.Default.grant(), Caps: c.Limits.Max.grant(), Datasets: map[string]admission.Dataset{}}
@@ -175,9 +197,6 @@ func newPolicy(id peer.ID, c Config) (*admission.Policy, error) {
 			return nil, fmt.Errorf("issuer: %w", err)
 		}
 		p.Issuers[issuer] = true
-	}
-	if c.Mesh.Peers != nil {
-		p.Peers = peerSet(c.Mesh.Peers)
 	}
 	for _, d := range c.Datasets {
 		var allow []peer.ID

@@ -68,7 +68,11 @@ func (f *agentFlags) load(c *cobra.Command) (*agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &agent{home: home, id: id, join: client.JoinOptions{Identity: id, Owners: map[string]peer.ID{}}}
+	token, err := memberToken(home)
+	if err != nil {
+		return nil, err
+	}
+	a := &agent{home: home, id: id, join: client.JoinOptions{Identity: id, Member: token, Owners: map[string]peer.ID{}}}
 	path := filepath.Join(home, agentFile)
 	var file agentConf
 	if err := conf.Read(path, &file); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -135,6 +139,15 @@ func (a *agent) enter(ctx context.Context) error {
 	m, err := client.Join(ctx, a.join)
 	a.mesh = m
 	return err
+}
+
+// options are those of a client of this agent, in the mesh if it has entered.
+func (a *agent) options(grants string) client.Options {
+	o := client.Options{Identity: a.id, Grant: grants, Mesh: a.mesh}
+	if a.mesh == nil {
+		o.Member = a.join.Member
+	}
+	return o
 }
 
 // needsMesh reports whether NODE must be found.

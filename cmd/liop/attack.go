@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"regexp"
 	"time"
 
@@ -24,7 +23,8 @@ import (
 const enoughRuns = 20_000
 
 type attackFlags struct {
-	home, grant, dataset, only string
+	agentFlags
+	grant, dataset, only string
 	parallel                   int
 	late                       time.Duration
 	list, json                 bool
@@ -56,7 +56,7 @@ twice, or ended the node.`,
 		},
 	}
 	fs := c.Flags()
-	fs.StringVar(&f.home, "home", "", "folder with the identity (default $LIOP_HOME, else $XDG_CONFIG_HOME/liop)")
+	f.register(c)
 	fs.StringVar(&f.grant, "grant", "", "file with the grant (default HOME/"+grantFile+")")
 	fs.StringVar(&f.dataset, "dataset", "", "dataset to attack (default: the first that the grant names)")
 	fs.StringVar(&f.only, "only", "", "only attacks whose name or class matches REGEXP")
@@ -161,39 +161,53 @@ func runAttacks(c *cobra.Command, f attackFlags, node string, attacks []hostile.
 	return nil
 }
 
-// dialTwice opens a session for the attacks and one for the canary, in
-// connections of their own.
+// dialTwice opens a session for the attacks and one for the canary with the same
+// node, in connections of their own.
 func dialTwice(c *cobra.Command, f attackFlags, node string) (attacker, honest *client.Client, err error) {
-	home, id, err := loadIdentity(f.home)
-	if err != nil {
+	if attacker, err = dialOnce(c, f, node); err != nil {
 		return nil, nil, err
 	}
-	if f.grant == "" {
-		f.grant = filepath.Join(home, grantFile)
-	}
-	chain, err := readToken(f.grant, maxGrantFile)
-	if err != nil {
-		return nil, nil, missing(err, "issue a grant for %s, and name its file with --grant", id.ID())
-	}
-	if f.dataset == "" {
-		if f.dataset, err = firstDataset(chain); err != nil {
-			return nil, nil, err
+	if err = enough(attacker.Limits(), f.parallel); err == nil {
+		if needsMesh(node) { // @NAME might be another one now
+			node = attacker.Conn().Peer().String()
 		}
+		honest, err = dialOnce(c, f, node)
 	}
-	o := client.Options{Identity: id, Grant: chain, Datasets: []string{f.dataset}}
-	attacker, err = client.Dial(c.Context(), node, o)
 	if err != nil {
-		return nil, nil, err
-	}
-	if err := enough(attacker.Limits(), f.parallel); err != nil {
-		attacker.Close()
-		return nil, nil, err
-	}
-	if honest, err = client.Dial(c.Context(), node, o); err != nil {
 		attacker.Close()
 		return nil, nil, err
 	}
 	return attacker, honest, nil
+}
+
+// dialOnce opens a session. An agent that had to enter the mesh stays there
+// until the command ends.
+func dialOnce(c *cobra.Command, f attackFlags, node string) (*client.Client, error) {
+	me, err := f.load(c)
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	if f.grant != "" {
+		files = []string{f.grant}
+	}
+	chain, err := me.readGrants(files)
+	if err != nil {
+		return nil, err
+	}
+	if f.dataset == "" {
+		if f.dataset, err = firstDataset(chain); err != nil {
+			return nil, err
+		}
+	}
+	if needsMesh(node) {
+		if err := me.enter(c.Context()); err != nil {
+			return nil, err
+		}
+	}
+	o := me.options(chain)
+	o.Datasets = []string{f.dataset}
+	return client.Dial(c.Context(), node, o)
 }
 
 // enough checks that a session leaves room for all attacks and the canary.

@@ -73,7 +73,8 @@ func newRoot() *cobra.Command {
 		Args:          cobra.NoArgs,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(idCmd(), nodeCmd(), grantCmd(), runCmd(), findCmd(), peerCmd(), verifyCmd(), attackCmd(), doctorCmd(), demoCmd(), versionCmd())
+	root.AddCommand(idCmd(), nodeCmd(), grantCmd(), memberCmd(), runCmd(), findCmd(), peerCmd(), verifyCmd(), attackCmd(), doctorCmd(),
+		demoCmd(), versionCmd())
 	return root
 }
 

@@ -59,7 +59,8 @@ stderr, and is an error unless --min-nodes says that fewer are enough. With
 --reduce, a second filter makes one answer of them: it runs on this machine, in
 the same sandbox, and finds each node's answer as the input of the node's id.
 
-The answer goes to stdout exactly as it came, everything else to stderr.`,
+The answer goes to stdout exactly as it came, everything else to stderr. A node
+of a closed mesh is shown HOME/member.jwt, if that is there.`,
 		Args: func(c *cobra.Command, args []string) error {
 			own := len(args)
 			if dash := c.ArgsLenAtDash(); dash >= 0 {
@@ -148,8 +149,8 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 			return timedOut(ctx, f, err)
 		}
 	}
-	o := client.Options{Identity: me.id, Grant: grants, Datasets: f.datasets, Progress: p.phase,
-		Retries: retries(f.retries), Mesh: me.mesh, Pick: client.Pick(f.pick)}
+	o := me.options(grants)
+	o.Datasets, o.Progress, o.Retries, o.Pick = f.datasets, p.phase, retries(f.retries), client.Pick(f.pick)
 	r := client.Request{Module: module, Args: args, Inputs: inputs}
 	if f.all {
 		return runAll(ctx, c, f, me, strings.TrimPrefix(node, "@"), r, o, p)

@@ -2,7 +2,8 @@
 // owner of the node allows and what the agent's grant allows, and explains
 // each no.
 //
-// Nothing is allowed by default. A limit that the grant does not mention is the
+// Who may connect at all is not decided here: package mesh does that, before
+// each call. Nothing is allowed by default. A limit that the grant does not mention is the
 // node's default, never unlimited; and no grant, whoever signed it, gets more
 // than the owner's caps.
 package admission
@@ -46,7 +47,6 @@ type Policy struct {
 	Node     peer.ID
 	Realm    string             // a second audience that grants may name; may be empty
 	Issuers  map[peer.ID]bool   // whose grants count
-	Peers    map[peer.ID]bool   // who may connect; nil for anyone who can prove an identity
 	Defaults grant.Limits       // zero fields mean Defaults
 	Caps     grant.Limits       // zero fields mean Caps
 	Datasets map[string]Dataset // by name
@@ -66,16 +66,9 @@ type Decision struct {
 	Limits   grant.Limits // every field set, but Fuel perhaps
 }
 
-// Admit reports whether a peer may connect at all.
-func (p *Policy) Admit(id peer.ID) bool { return p.Peers == nil || p.Peers[id] }
-
 // Decide answers an agent that shows a grant and asks for datasets. Every error
 // is a *fault.Error for that agent.
 func (p *Policy) Decide(agent peer.ID, chain string, datasets []string, now time.Time) (*Decision, error) {
-	if !p.Admit(agent) {
-		return nil, &fault.Error{Code: fault.Denied, Rule: "peers.allow", Owner: fault.Node,
-			Message: "this node does not admit you", Hint: "ask the owner to admit peer " + agent.String()}
-	}
 	if chain == "" {
 		return nil, &fault.Error{Code: fault.Denied, Rule: "grant", Owner: fault.Node,
 			Message: "without a grant there is nothing for you here",

@@ -95,21 +95,6 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-func TestPeersAllow(t *testing.T) {
-	w := newWorld()
-	w.policy.Peers = map[peer.ID]bool{}
-	if w.policy.Admit(w.agent.ID()) {
-		t.Error("an empty list admits")
-	}
-	if _, err := w.policy.Decide(w.agent.ID(), w.grant(t, nil), []string{"open"}, now); !errors.Is(err, &fault.Error{Code: fault.Denied, Rule: "peers.allow"}) {
-		t.Errorf("got %v", err)
-	}
-	w.policy.Peers[w.agent.ID()] = true
-	if _, err := w.policy.Decide(w.agent.ID(), w.grant(t, nil), []string{"open"}, now); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestUntrustedIssuer(t *testing.T) {
 	w := newWorld()
 	chain := w.grant(t, nil)
