@@ -68,10 +68,16 @@ type Engine struct {
 
 // Dataset is a directory under a name.
 type Dataset struct {
-	Name   string   `toml:"name"`
-	Dir    string   `toml:"dir"`   // relative to node.toml
-	Allow  []PeerID `toml:"allow"` // agents; default: any with a grant for it
-	Limits Limits   `toml:"limits"`
+	Name string `toml:"name"`
+	Dir  string `toml:"dir"` // relative to node.toml
+	// Title is one line, and Schema some words on the contents, for those who look
+	// for data. Both are published as they are. Default none.
+	Title  string `toml:"title"`
+	Schema string `toml:"schema"`
+	// Announce tells the mesh that the dataset is here. Default mesh.announce.
+	Announce *bool    `toml:"announce"`
+	Allow    []PeerID `toml:"allow"` // agents; default: any with a grant for it
+	Limits   Limits   `toml:"limits"`
 	// RunsAtOnce is how many runs may read this dataset at the same time, of all
 	// agents together; limits.concurrency is of one grant. Default: no cap of
 	// its own.
@@ -165,6 +171,9 @@ func ReadConfig(path string) (Config, error) {
 	}
 	for i := range c.Mesh.Operators {
 		abs(&c.Mesh.Operators[i])
+	}
+	for i := range c.Mesh.Vouchers {
+		abs(&c.Mesh.Vouchers[i])
 	}
 	abs(&c.Mesh.Member)
 	return c, nil

@@ -6,11 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/liop-project/liop/core/conf"
 	"github.com/liop-project/liop/mesh/kad"
 )
 
 func TestKadConfig(t *testing.T) {
-	c, err := parseConfig([]byte(`
+	var c Config
+	err := conf.Parse([]byte(`
 [mesh.kad]
 bucket_size = 8
 concurrency = 3
@@ -22,7 +24,7 @@ provider_age = "6h"
 reprovide = "2h"
 max_values = 100
 max_providers = 200
-`))
+`), &c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +60,8 @@ func TestKadConfigRefuses(t *testing.T) {
 		{`max_values = -1`, "mesh.kad.max_values: must be 1 to 1048576"},
 		{`max_providers = 100000000`, "mesh.kad.max_providers: must be 1 to 16777216"},
 	} {
-		c, err := parseConfig([]byte("[mesh.kad]\n" + tc.toml))
+		var c Config
+		err := conf.Parse([]byte("[mesh.kad]\n"+tc.toml), &c)
 		if err != nil {
 			t.Errorf("%s: %v", tc.toml, err)
 			continue

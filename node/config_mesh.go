@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/liop-project/liop/core/catalog"
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/identity"
 	"github.com/liop-project/liop/core/member"
 	"github.com/liop-project/liop/mesh"
+	"github.com/liop-project/liop/mesh/kad"
 )
 
 // Mesh is the [mesh] table of node.toml: who may connect, and how the node takes
@@ -38,7 +41,17 @@ type Mesh struct {
 	// Bootstrap are multiaddrs of peers by which the node joins the mesh, each
 	// ending in /p2p/ID. None: the node is found by those who bootstrap from it.
 	Bootstrap []string `toml:"bootstrap"`
-	Kad       Kad      `toml:"kad"`
+	// MDNS also finds nodes on the local network, and shows this one there.
+	// Default false.
+	MDNS bool `toml:"mdns"`
+	// Announce tells the mesh which datasets there are: to those who may connect,
+	// and to no others. Default true; a dataset's own announce goes before.
+	Announce *bool `toml:"announce"`
+	// Vouchers are files with membership tokens, relative to node.toml, of those
+	// in whose name the node serves datasets; Member is one, too. They are read
+	// anew for each catalog record.
+	Vouchers []string `toml:"vouchers"`
+	Kad      Kad      `toml:"kad"`
 }
 
 // maxOperators bounds the operators of one mesh: each of them is trusted with
@@ -47,7 +60,16 @@ const maxOperators = 64
 
 // validate reports the first key that does not go with the others.
 func (m Mesh) validate() error {
+	for i, a := range m.Bootstrap {
+		if _, err := mesh.ParseAddr(a); err != nil {
+			return fmt.Errorf("bootstrap[%d]: %w", i, err)
+		}
+	}
 	switch {
+	case len(m.Bootstrap) > kad.MaxBootstrap:
+		return fmt.Errorf("bootstrap: %d, at most %d", len(m.Bootstrap), kad.MaxBootstrap)
+	case len(m.vouchers()) > catalog.MaxVouchers:
+		return fmt.Errorf("vouchers: %d with member, at most %d", len(m.vouchers()), catalog.MaxVouchers)
 	case len(m.Operators) > maxOperators:
 		return fmt.Errorf("operators: %d, at most %d", len(m.Operators), maxOperators)
 	case len(m.Operators) > 0 && m.Name == "":
@@ -60,6 +82,25 @@ func (m Mesh) validate() error {
 		}
 	}
 	return nil
+}
+
+// vouchers are the files with tokens that the mesh is shown.
+func (m Mesh) vouchers() []string {
+	if m.Member == "" || slices.Contains(m.Vouchers, m.Member) {
+		return m.Vouchers
+	}
+	return append([]string{m.Member}, m.Vouchers...)
+}
+
+// announced reports whether the mesh is told of d.
+func (d Dataset) announced(m Mesh) bool {
+	switch {
+	case d.Announce != nil:
+		return *d.Announce
+	case m.Announce != nil:
+		return *m.Announce
+	}
+	return true
 }
 
 // admit is the allow-list, nil if there is none.

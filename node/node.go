@@ -50,9 +50,11 @@ type Node struct {
 	ledger   *ledger.Ledger
 	datasets map[string]*dataset.Dataset
 	service  *service
-	health   *health.Server
-	longest  time.Duration // no run lasts longer
-	compile  time.Duration // nor, in CPU time, does a compilation
+	// announcer is nil until the node has joined the mesh.
+	announcer *announcer
+	health    *health.Server
+	longest   time.Duration // no run lasts longer
+	compile   time.Duration // nor, in CPU time, does a compilation
 }
 
 // Start makes a node from the owner's configuration. home is where its identity
@@ -124,6 +126,9 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 			return nil, err
 		}
 	}
+	if err := n.joinMesh(ctx, state, id, c); err != nil {
+		return nil, err
+	}
 	log.InfoContext(ctx, "node started", "id", id.ID(), "datasets", len(n.datasets), "addresses", n.host.Addrs())
 	return n, nil
 }
@@ -148,6 +153,9 @@ func (n *Node) Drain(ctx context.Context) {
 // Close ends the node at once. It is idempotent.
 func (n *Node) Close() error {
 	var errs []error
+	if n.announcer != nil {
+		errs = append(errs, n.announcer.close())
+	}
 	if n.host != nil {
 		errs = append(errs, n.host.Close())
 	}

@@ -25,9 +25,9 @@ const enoughRuns = 20_000
 type attackFlags struct {
 	agentFlags
 	grant, dataset, only string
-	parallel                   int
-	late                       time.Duration
-	list, json                 bool
+	parallel             int
+	late                 time.Duration
+	list, json           bool
 }
 
 func attackCmd() *cobra.Command {

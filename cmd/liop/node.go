@@ -19,7 +19,7 @@ import (
 
 func nodeCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "node [--home DIR] [--config node.toml] [--data NAME=DIR]... [--listen MULTIADDR]... [--issuer FILE]...",
+		Use:   "node [--home DIR] [--config node.toml] [--data NAME=DIR]... [--listen MULTIADDR]... [--issuer FILE]... [--bootstrap MULTIADDR]...",
 		Short: "serve datasets to agents that hold a grant",
 		Long: `Serve datasets to agents that hold a grant.
 
@@ -35,6 +35,8 @@ Flags are added to what the configuration file says; --listen replaces it.`,
 	data := c.Flags().StringArray("data", nil, "serve directory DIR as dataset NAME")
 	listen := c.Flags().StringArray("listen", nil, "multiaddr to listen on, instead of the default or configured ones")
 	issuers := c.Flags().StringArray("issuer", nil, "file with the peer id of an issuer whose grants count")
+	bootstrap := c.Flags().StringArray("bootstrap", nil, "multiaddr of a peer by which to join its mesh")
+	mdns := c.Flags().Bool("mdns", false, "find other nodes on the local network, and be found there")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		dir, id, err := loadIdentity(*home)
 		if err != nil {
@@ -55,6 +57,8 @@ Flags are added to what the configuration file says; --listen replaces it.`,
 			conf.Listen = *listen
 		}
 		conf.Issuers = append(conf.Issuers, *issuers...)
+		conf.Mesh.Bootstrap = append(conf.Mesh.Bootstrap, *bootstrap...)
+		conf.Mesh.MDNS = conf.Mesh.MDNS || *mdns
 
 		log := newLog()
 		n, err := node.Start(c.Context(), dir, id, conf, log)
