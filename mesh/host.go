@@ -152,6 +152,9 @@ func New(c Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesh: make resource manager: %w", err)
 	}
+	if h.members.mayKnock() {
+		resources = provisionalScopes{resources, h.members}
+	}
 	low, high := limits.waterMarks()
 	conns, err := connmgr.NewConnManager(low, high)
 	if err != nil {

@@ -39,7 +39,7 @@ func (m *members) present(c network.Conn, need bool) *fault.Error {
 	if !ok {
 		return noExchange()
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, knockTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, m.wait)
 	defer cancel()
 	stop := context.AfterFunc(ctx, mux.cut)
 	defer stop()
@@ -135,14 +135,14 @@ func (m *members) hear(c network.Conn) *fault.Error {
 	if !ok {
 		return noExchange()
 	}
-	ctx, cancel := context.WithTimeout(m.ctx, knockTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, m.wait)
 	defer cancel()
 	ctx, leave := m.lobby.enter(ctx, c.RemoteMultiaddr())
 	defer leave()
 	stop := context.AfterFunc(ctx, mux.cut)
 	defer stop()
 
-	if err := m.answerFirst(ctx, mux, c.RemotePeer()); err != nil {
+	if err := m.answerFirst(ctx, mux, c); err != nil {
 		return m.stranger(c.RemotePeer(), err)
 	}
 	if !stop() {
@@ -152,7 +152,7 @@ func (m *members) hear(c network.Conn) *fault.Error {
 }
 
 // answerFirst answers the first stream of a connection, if it is for a token.
-func (m *members) answerFirst(ctx context.Context, mux muxer, p peer.ID) error {
+func (m *members) answerFirst(ctx context.Context, mux muxer, c network.Conn) error {
 	s, err := mux.accept(ctx)
 	if err != nil {
 		return err
@@ -176,9 +176,10 @@ func (m *members) answerFirst(ctx context.Context, mux muxer, p peer.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := m.verify(p, token); err != nil {
+	if err := m.verify(c.RemotePeer(), token); err != nil {
 		return err
 	}
+	letIn(c) // before the peer hears of it and opens more streams
 	return writeFrame(s, m.token())
 }
 
@@ -190,7 +191,7 @@ func delimited(p protocol.ID) []byte { return append(append([]byte{byte(len(p) +
 // it is good, counts from now on: it may be newer than the one before.
 func (m *members) serveKnown(s network.Stream) {
 	defer s.Close()
-	if err := s.SetDeadline(time.Now().Add(knockTimeout)); err != nil {
+	if err := s.SetDeadline(time.Now().Add(m.wait)); err != nil {
 		s.Reset()
 		return
 	}

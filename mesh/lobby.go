@@ -12,7 +12,7 @@ import (
 
 // maxLobby is how many connections of unknown peers wait to present a token at
 // the same time. A member needs two round trips, so this is a hundred members
-// per second; each place costs a handshake, and memory as provisional says.
+// per second; each place costs a handshake, and memory as provisionalStreams says.
 const maxLobby = 32
 
 // lobby is where connections of unknown peers wait. When it is full a newcomer

@@ -82,6 +82,7 @@ type members struct {
 	own    peer.ID
 	allows func(peer.ID) bool // Config.Admit
 	now    func() time.Time
+	wait   time.Duration // how long an exchange may take
 	lobby  lobby
 
 	ctx    context.Context // ends with the host
@@ -101,7 +102,7 @@ type known struct {
 }
 
 func newMembers(c Config, own peer.ID) *members {
-	m := &members{Members: c.Members, own: own, allows: c.Admit, now: time.Now,
+	m := &members{Members: c.Members, own: own, allows: c.Admit, now: time.Now, wait: knockTimeout,
 		known: map[peer.ID]known{}, whys: map[peer.ID]*fault.Error{}}
 	if m.allows == nil {
 		closed := len(c.Members.Operators) > 0
