@@ -20,6 +20,7 @@ import (
 	"io"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +129,9 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		if c.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log}); err != nil {
+		relayed := strings.Contains(node, "/p2p-circuit/") // else what relays take is not worth its cost
+		reach := mesh.Reach{DialRelays: relayed, HolePunch: relayed}
+		if c.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log, Reach: reach}); err != nil {
 			return nil, err
 		}
 		c.ownHost = true

@@ -8,4 +8,6 @@ type Mesh struct {
 	// Bootstrap are multiaddrs of peers by which the node joins the mesh, each
 	// ending in /p2p/ID. None: the node is found by those who bootstrap from it.
 	Bootstrap []string `toml:"bootstrap"`
+	// Reach is what the node does about NATs.
+	Reach Reach `toml:"reach"`
 }

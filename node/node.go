@@ -76,7 +76,7 @@ func Start(ctx context.Context, home string, id *identity.Identity, c Config, lo
 	if len(listen) == 0 {
 		listen = mesh.DefaultListen()
 	}
-	net := mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log}
+	net := mesh.Config{Key: id.Key(), Listen: listen, Admit: policy.Admit, Log: log, Reach: c.Mesh.Reach.mesh()}
 	if err := net.Validate(); err != nil { // before anything is opened
 		return nil, fmt.Errorf("listen: %w", err)
 	}
