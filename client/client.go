@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/core/grant"
@@ -200,7 +202,9 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Cl
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		if c.host, err = newHost(o.Identity, o.Member, o.Log); err != nil {
+		// What relays take is not worth its cost for an address that has none.
+		relayed := slices.ContainsFunc(info.Addrs, isRelayed)
+		if c.host, err = newHost(o.Identity, o.Member, o.Log, mesh.Reach{DialRelays: relayed, HolePunch: relayed}, nil); err != nil {
 			return nil, err
 		}
 		c.ownHost = true
@@ -219,9 +223,17 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Cl
 	return c, nil
 }
 
+// resolver finds addresses of a peer that is not where it was.
+type resolver = func(context.Context, peer.ID) ([]ma.Multiaddr, error)
+
+func isRelayed(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_CIRCUIT)
+	return err == nil
+}
+
 // newHost is an agent's, which shows its membership token if it has one.
-func newHost(id *identity.Identity, token string, log *slog.Logger) (*mesh.Host, error) {
-	c := mesh.Config{Key: id.Key(), Log: log}
+func newHost(id *identity.Identity, token string, log *slog.Logger, r mesh.Reach, resolve resolver) (*mesh.Host, error) {
+	c := mesh.Config{Key: id.Key(), Log: log, Reach: r, Resolve: resolve}
 	if token != "" {
 		c.Members.Token = func() string { return token }
 	}

@@ -115,7 +115,7 @@ func start(ctx context.Context, o JoinOptions, boot []peer.AddrInfo) (*Mesh, err
 		m.trust[p] = true
 	}
 	var err error
-	if m.host, err = newHost(o.Identity, o.Member, o.Log); err != nil {
+	if m.host, err = newHost(o.Identity, o.Member, o.Log, mesh.Reach{DialRelays: true, HolePunch: true}, m.resolve); err != nil {
 		return nil, err
 	}
 	m.dht, err = kad.New(ctx, kad.Config{Host: m.host, Bootstrap: boot, MDNS: o.MDNS, Log: o.Log,
@@ -292,6 +292,12 @@ func (m *Mesh) Locate(ctx context.Context, node string) (peer.AddrInfo, error) {
 			Hint:    "check the id and that the node runs, or use its multiaddr"}
 	}
 	return info, nil
+}
+
+// resolve is asked for a node that is not where it was.
+func (m *Mesh) resolve(ctx context.Context, id peer.ID) ([]ma.Multiaddr, error) {
+	info, err := m.Locate(ctx, id.String())
+	return info.Addrs, err
 }
 
 // Info is where the node is to be reached.

@@ -17,7 +17,7 @@ import (
 const DefaultPort = 7447
 
 // maxAddrLen bounds the text of an address before it is parsed. The longest
-// host name is 253 bytes, a peer id 52.
+// host name is 253 bytes, a peer id 52, of which there may be two.
 const maxAddrLen = 512
 
 // DefaultListen is the addresses that a node listens on unless told otherwise:
@@ -33,7 +33,8 @@ func DefaultListen() []string {
 
 // ParseAddr reads the address of a peer: a multiaddr with an IP address or host
 // name, /udp/PORT/quic-v1 or /tcp/PORT, and /p2p/ID with the id of an Ed25519
-// key. /dnsaddr/NAME/p2p/ID is good too. The error is a *fault.Error with code
+// key. /dnsaddr/NAME/p2p/ID is good too, and such an address of a relay followed
+// by /p2p-circuit/p2p/ID. The error is a *fault.Error with code
 // fault.InvalidRequest and rule "address".
 func ParseAddr(s string) (peer.AddrInfo, error) {
 	if len(s) > maxAddrLen {
@@ -53,21 +54,42 @@ func ParseAddr(s string) (peer.AddrInfo, error) {
 	if len(transport) == 0 {
 		return peer.AddrInfo{}, badAddr("the address says who to reach, and not where")
 	}
-	if len(transport) == 1 && transport[0].Code() == ma.P_DNSADDR {
-		return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{transport}}, nil
-	}
-	where, how := splitHost(transport)
-	switch {
-	case len(where) == 0:
-		return peer.AddrInfo{}, badAddr("the address does not begin with a host")
-	case !isTransport(how):
-		return peer.AddrInfo{}, badAddr("the address has a transport other than quic-v1 and tcp")
-	case how[0].Value() == "0":
-		return peer.AddrInfo{}, badAddr("the address has port 0")
-	case manet.IsIPUnspecified(where):
-		return peer.AddrInfo{}, badAddr("the address means every interface of its own machine")
+	if err := checkTransport(transport, id); err != nil {
+		return peer.AddrInfo{}, err
 	}
 	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{transport}}, nil
+}
+
+// checkTransport reports why one could not dial peer id at a.
+func checkTransport(a ma.Multiaddr, id peer.ID) error {
+	if n := len(a) - 1; a[n].Code() == ma.P_CIRCUIT {
+		if n < 2 {
+			return badAddr("the address does not say which peer relays, and where it is")
+		}
+		through, relay := peer.SplitAddr(a[:n])
+		switch {
+		case !isEd25519(relay):
+			return badAddr("the relay's peer id is not that of an Ed25519 key")
+		case relay == id:
+			return badAddr("the address leads to the relay itself")
+		}
+		a = through
+	}
+	if len(a) == 1 && a[0].Code() == ma.P_DNSADDR {
+		return nil
+	}
+	where, how := splitHost(a)
+	switch {
+	case len(where) == 0:
+		return badAddr("the address does not begin with a host")
+	case !isTransport(how):
+		return badAddr("the address has a transport other than quic-v1 and tcp")
+	case how[0].Value() == "0":
+		return badAddr("the address has port 0")
+	case manet.IsIPUnspecified(where):
+		return badAddr("the address means every interface of its own machine")
+	}
+	return nil
 }
 
 func badAddr(message string) *fault.Error {
@@ -130,7 +152,7 @@ func isTCP(a ma.Multiaddr) bool {
 	return err == nil
 }
 
-// dialable makes listen addresses what Dial takes.
+// dialable makes addresses of this host what Dial takes.
 func dialable(as []ma.Multiaddr, id peer.ID) []string {
 	as = slices.Clone(as)
 	rank := func(a ma.Multiaddr) int {
@@ -140,6 +162,9 @@ func dialable(as []ma.Multiaddr, id peer.ID) []string {
 		}
 		if _, err := a.ValueForProtocol(ma.P_QUIC_V1); err != nil {
 			n += 2
+		}
+		if isRelayed(a) {
+			n += 4
 		}
 		return n
 	}

@@ -10,7 +10,10 @@ import (
 	"github.com/liop-project/liop/core/fault"
 )
 
-const someID = "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+const (
+	someID  = "/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
+	otherID = "/p2p/12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X"
+)
 
 func TestParseAddr(t *testing.T) {
 	secp, _, err := crypto.GenerateSecp256k1Key(rand.Reader)
@@ -25,6 +28,8 @@ func TestParseAddr(t *testing.T) {
 		"/dns/data.example/udp/7447/quic-v1",
 		"/dns4/data.example/tcp/7447",
 		"/dnsaddr/data.example",
+		"/ip4/192.0.2.7/udp/7447/quic-v1" + otherID + "/p2p-circuit",
+		"/dnsaddr/relay.example" + otherID + "/p2p-circuit",
 	} {
 		info, err := ParseAddr(good + someID)
 		if err != nil {
@@ -42,7 +47,14 @@ func TestParseAddr(t *testing.T) {
 		"only an id":       someID,
 		"id not at end":    someID + "/ip4/192.0.2.7/tcp/7447",
 		"two ids":          "/ip4/192.0.2.7/tcp/7447" + someID + someID,
-		"relay":            "/ip4/192.0.2.7/tcp/7447" + someID + "/p2p-circuit" + someID,
+		"relay itself":     "/ip4/192.0.2.7/tcp/7447" + someID + "/p2p-circuit" + someID,
+		"only a circuit":   "/p2p-circuit" + someID,
+		"relay nowhere":    otherID + "/p2p-circuit" + someID,
+		"relay unknown":    "/ip4/192.0.2.7/tcp/7447/p2p-circuit" + someID,
+		"relay's key":      "/ip4/192.0.2.7/tcp/7447/p2p/" + idOf(t, secp).String() + "/p2p-circuit" + someID,
+		"relay's port":     "/ip4/192.0.2.7/tcp/0" + otherID + "/p2p-circuit" + someID,
+		"two relays":       "/ip4/192.0.2.7/tcp/7447" + otherID + "/p2p-circuit" + otherID + "/p2p-circuit" + someID,
+		"beyond the relay": "/ip4/192.0.2.7/tcp/7447" + otherID + "/p2p-circuit/ip4/192.0.2.8/tcp/7447" + someID,
 		"id of other key":  "/ip4/192.0.2.7/tcp/7447/p2p/" + idOf(t, secp).String(),
 		"id of an RSA key": "/ip4/192.0.2.7/tcp/7447/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
 		"no port":          "/ip4/192.0.2.7" + someID,
@@ -71,7 +83,8 @@ func FuzzParseAddr(f *testing.F) {
 		"/ip4/192.0.2.7/udp/7447/quic-v1" + someID,
 		"/ip6zone/eth0/ip6/fe80::1/tcp/7447" + someID,
 		"/dnsaddr/data.example" + someID,
-		"/ip4/192.0.2.7/tcp/7447" + someID + "/p2p-circuit" + someID,
+		"/ip4/192.0.2.7/tcp/7447" + otherID + "/p2p-circuit" + someID,
+		"/p2p-circuit" + someID,
 		"/unix/a" + someID,
 		"//", "",
 	} {

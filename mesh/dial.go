@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,18 +15,39 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"google.golang.org/grpc"
+
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // DialTimeout is how long Dial tries, and each attempt to dial again, unless its
 // context ends sooner.
 const DialTimeout = 15 * time.Second
 
+// DirectTimeout is how long a call on a lane other than Control waits for a
+// direct connection while there is only a relayed one. A hole punch that works
+// takes a few round trips.
+const DirectTimeout = 10 * time.Second
+
+const (
+	// staleAfter is how long known addresses are tried before Config.Resolve is
+	// asked for others; they are not given up then.
+	staleAfter = 2 * time.Second
+	// maxResolved bounds what it may find: each address costs a dial.
+	maxResolved = 32
+)
+
 // Conn is a connection to one peer with its lanes. It lives through failures: a
-// call after the connection broke dials again. All methods are safe for
+// call after the connection broke dials again, at addresses that Config.Resolve
+// finds if those of before have stopped working. All methods are safe for
 // concurrent use.
+//
+// Through a relay that limits what it carries, only lane Control works. Calls on
+// other lanes wait up to DirectTimeout for a direct connection, which a hole punch
+// may make (see Reach); once there is one, each lane moves to it at its next call,
+// and calls under way stay where they are.
 type Conn struct {
 	host *Host
-	info peer.AddrInfo
+	info peer.AddrInfo // of Dial
 
 	sent, received atomic.Uint64
 
@@ -97,12 +119,15 @@ func (c *Conn) Lane(lane Lane) grpc.ClientConnInterface {
 	return o
 }
 
-// Transport is "quic" or "tcp", or empty while not connected.
+// Transport is "quic" or "tcp", "relay" for a connection through one, or empty
+// while not connected.
 func (c *Conn) Transport() string {
 	nc := c.live()
 	switch {
 	case nc == nil:
 		return ""
+	case isRelayed(nc.RemoteMultiaddr()):
+		return "relay"
 	case strings.HasPrefix(nc.ConnState().Transport, "quic"):
 		return "quic"
 	}
@@ -161,7 +186,7 @@ func (c *Conn) Close() error {
 
 	var err error
 	for _, o := range lanes {
-		err = errors.Join(err, o.cc.Close())
+		err = errors.Join(err, o.close())
 	}
 	c.host.release(c)
 	return err
@@ -186,7 +211,8 @@ func (h *Host) release(c *Conn) {
 	}
 }
 
-// connect returns the connection to the peer, and makes one if there is none.
+// connect returns the best connection to the peer, and makes one if there is
+// none.
 func (c *Conn) connect(ctx context.Context) (network.Conn, error) {
 	c.mu.Lock()
 	closed := c.closed
@@ -196,14 +222,10 @@ func (c *Conn) connect(ctx context.Context) (network.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, DialTimeout)
 	defer cancel()
-	s := c.host.swarm
-	if s.Connectedness(c.info.ID) != network.Connected {
-		// Someone waits for this attempt, so an earlier failure is no reason
-		// not to make it; and libp2p forgets addresses after a while.
-		s.Backoff().Clear(c.info.ID)
-		s.Peerstore().AddAddrs(c.info.ID, c.info.Addrs, peerstore.TempAddrTTL)
+	nc, err := c.dialKnown(ctx)
+	if err != nil && c.host.resolve != nil && ctx.Err() == nil && !errors.Is(err, swarm.ErrGaterDisallowedConnection) {
+		nc, err = c.dialFresh(ctx, err)
 	}
-	nc, err := s.DialPeer(ctx, c.info.ID)
 	if err != nil {
 		if why := c.host.members.why(c.info.ID); why != nil && errors.Is(err, swarm.ErrGaterDisallowedConnection) {
 			return nil, why
@@ -216,20 +238,71 @@ func (c *Conn) connect(ctx context.Context) (network.Conn, error) {
 	return nc, nil
 }
 
-// live is the newest connection, or nil.
-func (c *Conn) live() network.Conn {
-	c.mu.Lock()
-	nc := c.last
-	c.mu.Unlock()
-	if nc != nil && !nc.IsClosed() {
-		return nc
+// dialKnown tries the addresses that we have, but not until ctx ends if there is
+// someone to ask for others.
+func (c *Conn) dialKnown(ctx context.Context) (network.Conn, error) {
+	s := c.host.swarm
+	if s.Connectedness(c.info.ID) != network.Connected {
+		// Someone waits for this attempt, so an earlier failure is no reason
+		// not to make it; and libp2p forgets addresses after a while.
+		s.Backoff().Clear(c.info.ID)
+		s.Peerstore().AddAddrs(c.info.ID, c.info.Addrs, peerstore.TempAddrTTL)
 	}
-	for _, nc := range c.host.swarm.ConnsToPeer(c.info.ID) {
-		if !nc.IsClosed() {
-			return nc
+	if c.host.resolve != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.host.staleAfter)
+		defer cancel()
+	}
+	return s.DialPeer(ctx, c.info.ID)
+}
+
+// dialFresh asks for addresses and tries all once more. why is what came of those
+// that we have.
+func (c *Conn) dialFresh(ctx context.Context, why error) (network.Conn, error) {
+	found, err := c.host.resolve(ctx, c.info.ID)
+	if err != nil && ctx.Err() == nil {
+		c.host.log.LogAttrs(ctx, slog.LevelDebug, "mesh.resolve_failed",
+			slog.String("peer", c.info.ID.String()), slog.Any("err", err))
+	}
+	var fresh []ma.Multiaddr
+	for _, a := range found[:min(len(found), maxResolved)] {
+		if transport, id := peer.SplitAddr(a); len(transport) > 0 && (id == "" || id == c.info.ID) &&
+			checkTransport(transport, c.info.ID) == nil {
+			fresh = append(fresh, transport)
 		}
 	}
-	return nil
+	if len(fresh) == 0 && !errors.Is(why, context.DeadlineExceeded) {
+		return nil, why
+	}
+	s := c.host.swarm
+	s.Backoff().Clear(c.info.ID)
+	s.Peerstore().AddAddrs(c.info.ID, fresh, peerstore.TempAddrTTL)
+	return s.DialPeer(ctx, c.info.ID)
+}
+
+// live is the newest connection, a direct one before one through a relay, or nil.
+func (c *Conn) live() network.Conn {
+	c.mu.Lock()
+	best := c.last
+	c.mu.Unlock()
+	if best != nil && best.IsClosed() {
+		best = nil
+	}
+	if best != nil && !isRelayed(best.RemoteMultiaddr()) {
+		return best
+	}
+	for _, nc := range c.host.swarm.ConnsToPeer(c.info.ID) {
+		if !nc.IsClosed() && (best == nil || !isRelayed(nc.RemoteMultiaddr())) {
+			best = nc
+		}
+	}
+	return best
+}
+
+// isDirect reports whether there is a direct connection.
+func (c *Conn) isDirect() bool {
+	nc := c.live()
+	return nc != nil && !isRelayed(nc.RemoteMultiaddr())
 }
 
 // answered notes that the peer talks to us on nc.

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/multiformats/go-multistream"
 	"github.com/quic-go/quic-go"
 	"google.golang.org/grpc/codes"
@@ -54,6 +55,8 @@ func explainDial(err error, p peer.ID) *fault.Error {
 			Message: "this host has as many connections as its limits allow",
 			Hint:    "close some, or raise the limits",
 		}
+	case relayStatus(err) != "":
+		return explainRelay(relayStatus(err))
 	case isRefused(err):
 		return busy("limits.max_conns", "the node has no room for another connection")
 	case isTimeout(err):
@@ -63,6 +66,29 @@ func explainDial(err error, p peer.ID) *fault.Error {
 	}
 	return unreachable("address", "the handshake with what answers at that address failed",
 		"check that it is a liop node; if so, it may have no room for another connection, or be restarting")
+}
+
+// relayStatus is what a relay that we reached says of the peer behind it, by its
+// name in circuit v2, or empty. libp2p has it in a text only.
+func relayStatus(err error) string {
+	_, after, _ := strings.Cut(err.Error(), "error opening relay circuit: ")
+	name, _, _ := strings.Cut(after, " ")
+	return name
+}
+
+func explainRelay(status string) *fault.Error {
+	const rule = "relay"
+	switch status {
+	case pbv2.Status_NO_RESERVATION.String():
+		return unreachable(rule, "the node has no slot at that relay",
+			"check that the node is running and names this relay, or ask for its current address")
+	case pbv2.Status_RESOURCE_LIMIT_EXCEEDED.String():
+		return busy(rule, "the relay has no room for another connection to the node")
+	case pbv2.Status_PERMISSION_DENIED.String():
+		return &fault.Error{Code: fault.Denied, Rule: rule, Owner: fault.Node, Message: "the relay does not serve this host",
+			Hint: "ask the relay's owner to admit both peers"}
+	}
+	return unreachable(rule, "the relay cannot reach the node", "check that the node is running")
 }
 
 // isRefused finds QUIC's CONNECTION_REFUSED (RFC 9000, section 20.1), which the
@@ -120,6 +146,8 @@ func (c *Conn) explain(err error, nc network.Conn) *fault.Error {
 			Message: "this host has as many streams as its limits allow",
 			Hint:    "make fewer connections at once, or raise the limits",
 		}
+	case errors.Is(err, network.ErrLimitedConn):
+		return onlyRelayed()
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return explainDial(err, c.info.ID)
 	}
@@ -188,6 +216,12 @@ func busy(rule, message string) *fault.Error {
 func lost() *fault.Error {
 	return unreachable("connection", "the connection to the node broke",
 		"try again: the next call dials anew; what the node did with this one is not known")
+}
+
+func onlyRelayed() *fault.Error {
+	return unreachable("relay", "there is only a relayed connection to the node, and it carries only small calls",
+		"try again: a direct one may come up; if none does, the networks between do not let "+
+			"one be made, and the node needs an address that can be dialed")
 }
 
 func errClosed() *fault.Error {

@@ -17,7 +17,8 @@
 //
 // It does not find peers, and has no opinion on what a call may do: that is for
 // the services registered on a lane. QUIC comes first, then TCP with TLS 1.3 or
-// Noise. There is no relay, no port mapping and no reachability service.
+// Noise. What is done about NATs is up to [Reach], by default nothing: then
+// there is no relay, no port mapping and no reachability service.
 package mesh
 
 import (
@@ -28,9 +29,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -41,6 +44,8 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // userAgent is what other peers see of this program: no version, no platform.
@@ -76,6 +81,15 @@ type Config struct {
 
 	// Limits of connections, streams and memory. Zero fields mean the defaults.
 	Limits Limits
+
+	// Reach says what is done about NATs. Its zero value does nothing.
+	Reach Reach
+
+	// Resolve finds addresses of a peer that a Conn knows and cannot reach at
+	// those it has; the peer's key proves who is there, so they may come from
+	// anywhere. It is asked while a Conn dials, within DialTimeout. Nil: a Conn
+	// has the addresses that it began with.
+	Resolve func(context.Context, peer.ID) ([]ma.Multiaddr, error)
 }
 
 // Validate reports the first field that New would not accept.
@@ -102,6 +116,9 @@ func (c Config) Validate() error {
 	if err := c.Members.validate(own); err != nil {
 		return err
 	}
+	if err := c.Reach.validate(); err != nil {
+		return err
+	}
 	return c.Limits.validate()
 }
 
@@ -114,10 +131,16 @@ type Host struct {
 	admit   func(peer.ID) bool // by Config.Admit or as a member
 	log     *slog.Logger
 
+	reach   *reach
+	resolve func(context.Context, peer.ID) ([]ma.Multiaddr, error) // nil: nothing is asked
+	// The constants of these names, except in tests.
+	directTimeout, staleAfter time.Duration
+
 	mu      sync.Mutex // guards what follows; never held while calling out
 	lanes   map[Lane]*server
 	refuser *server // answers lanes while draining; nil before
 	dialed  map[*Conn]struct{}
+	watches []event.Subscription // of OnAddrsChanged
 	closed  bool
 
 	draining atomic.Bool // set with mu held
@@ -139,8 +162,13 @@ func New(c Config) (*Host, error) {
 	h := &Host{
 		members: newMembers(c, own),
 		log:     c.Log,
-		lanes:   map[Lane]*server{},
-		dialed:  map[*Conn]struct{}{},
+		resolve: c.Resolve,
+
+		directTimeout: DirectTimeout,
+		staleAfter:    staleAfter,
+
+		lanes:  map[Lane]*server{},
+		dialed: map[*Conn]struct{}{},
 	}
 	h.admit = h.members.admits
 	if h.log == nil {
@@ -161,6 +189,8 @@ func New(c Config) (*Host, error) {
 		resources.Close()
 		return nil, fmt.Errorf("mesh: make connection manager: %w", err)
 	}
+	r, reachOptions := newReach(c, h.admit, h.log)
+	h.reach = r
 	h.p2p, err = libp2p.New(
 		libp2p.Identity(c.Key),
 		libp2p.UserAgent(userAgent),
@@ -175,7 +205,7 @@ func New(c Config) (*Host, error) {
 		libp2p.ConnectionGater(gater{members: h.members, requirePQ: c.RequirePQ}),
 		libp2p.ResourceManager(resources),
 		libp2p.ConnectionManager(conns),
-		libp2p.DisableRelay(),
+		libp2p.ChainOptions(reachOptions...),
 		libp2p.DisableMetrics(),
 		libp2p.Ping(true),
 	)
@@ -189,7 +219,12 @@ func New(c Config) (*Host, error) {
 	if c.Members.enabled() {
 		h.p2p.SetStreamHandler(memberProtocol, h.members.serveKnown)
 	}
-	if err := h.listen(c.Listen); err != nil {
+	listen := c.Listen
+	if len(listen) == 0 && c.Reach.HolePunch {
+		listen = punchListen()
+	}
+	if err := errors.Join(h.listen(listen), h.reach.start(h)); err != nil {
+		h.reach.close()
 		h.p2p.Close()
 		return nil, err
 	}
@@ -200,6 +235,7 @@ func New(c Config) (*Host, error) {
 // of them, and a node that lost its TCP port to another program must say so.
 func (h *Host) listen(addrs []string) error {
 	var skipped error
+	opened := 0
 	for _, s := range addrs {
 		a, err := parseListen(s)
 		if err != nil {
@@ -208,6 +244,7 @@ func (h *Host) listen(addrs []string) error {
 		err = h.swarm.AddListenAddr(a)
 		switch {
 		case err == nil:
+			opened++
 		case errors.Is(err, syscall.EAFNOSUPPORT), isIP6Unspecified(a) && errors.Is(err, syscall.EADDRNOTAVAIL):
 			h.log.LogAttrs(context.Background(), slog.LevelWarn, "mesh.listen_skipped",
 				slog.String("addr", s), slog.Any("err", err))
@@ -216,7 +253,7 @@ func (h *Host) listen(addrs []string) error {
 			return fmt.Errorf("mesh: listen on %s: %w", s, err)
 		}
 	}
-	if skipped != nil && len(h.swarm.ListenAddresses()) == 0 {
+	if skipped != nil && opened == 0 {
 		return fmt.Errorf("mesh: listen: no address is left: %w", skipped)
 	}
 	return nil
@@ -230,15 +267,11 @@ func (h *Host) ID() peer.ID { return h.p2p.ID() }
 func (h *Host) Libp2p() host.Host { return h.p2p }
 
 // Addrs are the multiaddrs under which this host can be dialed, each ending in
-// /p2p/ and its id: QUIC before TCP, loopback before others. An unspecified
-// listen address becomes one per interface. Empty for an agent.
-func (h *Host) Addrs() []string {
-	as, err := h.swarm.InterfaceListenAddresses()
-	if err != nil { // the interfaces cannot be listed: say what we bound
-		as = h.swarm.ListenAddresses()
-	}
-	return dialable(as, h.ID())
-}
+// /p2p/ and its id: QUIC before TCP, loopback before others, those at relays
+// last. An unspecified listen address becomes one per interface. Empty for an
+// agent that does not listen. See [Reach] for what comes and goes with NATs, and
+// OnAddrsChanged.
+func (h *Host) Addrs() []string { return dialable(h.p2p.Addrs(), h.ID()) }
 
 // OnDisconnect calls f when the last connection to a peer is gone, also for
 // peers that this host dialed. The peer may be back when f runs, and f may run
@@ -279,7 +312,13 @@ func (h *Host) Close() error {
 		if h.refuser != nil {
 			servers = append(servers, h.refuser)
 		}
+		watches := h.watches
 		h.mu.Unlock()
+
+		for _, w := range watches {
+			w.Close()
+		}
+		h.reach.close()
 
 		for _, c := range dialed {
 			c.Close()

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -106,12 +107,25 @@ func (l Limits) waterMarks() (low, high int) {
 	return l.MaxConns - l.MaxConns/8, l.MaxConns - l.MaxConns/16
 }
 
-// resourceManager has a finite limit in every scope.
-func (l Limits) resourceManager() (network.ResourceManager, error) {
-	// What is not set below, such as the limits of identify and ping, is
-	// libp2p's own, scaled to our memory.
+// AutoNAT v2, which libp2p has no limits of its own for: a peer asks for one
+// address at a time, and gets one answer on another connection.
+var (
+	autoNATStreams     = rcmgr.BaseLimit{StreamsInbound: 64, StreamsOutbound: 64, Streams: 128, Memory: 4 << 20}
+	autoNATPeerStreams = rcmgr.BaseLimit{StreamsInbound: 4, StreamsOutbound: 4, Streams: 8, Memory: 1 << 20}
+)
+
+// resources has a finite limit in every scope.
+func (l Limits) resources() rcmgr.ConcreteLimitConfig {
+	// What is not set below, such as the limits of identify, ping, hole punches
+	// and relaying, is libp2p's own, scaled to our memory.
 	scaling := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&scaling)
+	scaling.AddServiceLimit(autonatv2.ServiceName, autoNATStreams, rcmgr.BaseLimitIncrease{})
+	scaling.AddServicePeerLimit(autonatv2.ServiceName, autoNATPeerStreams, rcmgr.BaseLimitIncrease{})
+	for _, id := range []protocol.ID{autonatv2.DialProtocol, autonatv2.DialBackProtocol} {
+		scaling.AddProtocolLimit(id, autoNATStreams, rcmgr.BaseLimitIncrease{})
+		scaling.AddProtocolPeerLimit(id, autoNATPeerStreams, rcmgr.BaseLimitIncrease{})
+	}
 	base := scaling.Scale(l.MaxMemory, l.MaxConns)
 
 	conns := rcmgr.LimitVal(l.MaxConns)
@@ -153,9 +167,13 @@ func (l Limits) resourceManager() (network.ResourceManager, error) {
 		}
 	}
 
+	return partial.Build(base)
+}
+
+func (l Limits) resourceManager() (network.ResourceManager, error) {
 	n := l.MaxPeersPerSubnet
 	burst := func(n int) rate.Limit { return rate.Limit{RPS: newConnsPerSecond, Burst: 2 * n} }
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(partial.Build(base)),
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(l.resources()),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithNetworkPrefixLimit(
 			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("127.0.0.0/8"), ConnCount: l.MaxConns}},

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/multiformats/go-multistream"
 	"google.golang.org/grpc"
@@ -32,14 +35,29 @@ const (
 
 // outgoing is one lane of a Conn.
 type outgoing struct {
-	conn *Conn
-	lane Lane
-	cc   *grpc.ClientConn
+	conn    *Conn
+	lane    Lane
+	options []grpc.DialOption
 	// why the lane does not work, nil while it does. gRPC has no way to pass a
 	// typed error from its dialer to the call that caused it.
 	why atomic.Pointer[fault.Error]
 	// newest stream of the lane: an older one that ends has no say in why.
 	newest atomic.Pointer[laneConn]
+
+	mu     sync.Mutex
+	track  *track              // for new calls
+	left   map[*track]struct{} // those with calls that began before the lane moved
+	closed bool
+}
+
+// track is what the calls of a lane run on. A lane that has to move to another
+// connection gets a new one, so that calls under way are not cut.
+type track struct {
+	cc *grpc.ClientConn
+	// relayed is whether it went over a relay, or would have had to.
+	relayed atomic.Bool
+
+	calls int // under way; guarded by outgoing.mu
 }
 
 func (c *Conn) newOutgoing(lane Lane) (*outgoing, error) {
@@ -53,10 +71,9 @@ func (c *Conn) newOutgoing(lane Lane) (*outgoing, error) {
 			Hint:    fmt.Sprintf("use %s, %s or %s", Control, Events, Bulk),
 		}
 	}
-	o := &outgoing{conn: c, lane: lane}
-	options := []grpc.DialOption{
+	o := &outgoing{conn: c, lane: lane, left: map[*track]struct{}{}}
+	o.options = []grpc.DialOption{
 		grpc.WithTransportCredentials(peerCreds{expect: c.info.ID}),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.dial(ctx) }),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
 		}),
@@ -71,25 +88,87 @@ func (c *Conn) newOutgoing(lane Lane) (*outgoing, error) {
 		grpc.WithNoProxy(),
 	}
 	if lane == Events {
-		options = append(options, grpc.WithIdleTimeout(0)) // silence is normal
+		o.options = append(o.options, grpc.WithIdleTimeout(0)) // silence is normal
 	}
-	cc, err := grpc.NewClient("passthrough:///"+c.info.ID.String(), options...)
+	var err error
+	o.track, err = o.newTrack()
+	return o, err
+}
+
+func (o *outgoing) newTrack() (*track, error) {
+	t := &track{}
+	cc, err := grpc.NewClient("passthrough:///"+o.conn.info.ID.String(), append(slices.Clip(o.options),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.dial(ctx, t) }))...)
 	if err != nil {
-		return nil, fmt.Errorf("mesh: make client of lane %s: %w", lane, err)
+		return nil, fmt.Errorf("mesh: make client of lane %s: %w", o.lane, err)
 	}
-	o.cc = cc
-	return o, nil
+	t.cc = cc
+	return t, nil
+}
+
+// enter begins a call: on another track if a direct connection has come up since
+// the one in use had to take a relay. done, which may be called more than once,
+// ends it.
+func (o *outgoing) enter() (t *track, done func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if old := o.track; old.relayed.Load() && !o.closed && o.conn.isDirect() {
+		if fresh, err := o.newTrack(); err == nil {
+			o.track = fresh
+			o.why.Store(nil)
+			if old.calls == 0 {
+				old.cc.Close()
+			} else {
+				o.left[old] = struct{}{}
+			}
+		}
+	}
+	t = o.track
+	t.calls++
+	return t, sync.OnceFunc(func() { o.leave(t) })
+}
+
+// leave ends a call, and the track if it was the last on one that was left.
+func (o *outgoing) leave(t *track) {
+	o.mu.Lock()
+	t.calls--
+	_, left := o.left[t]
+	last := left && t.calls == 0
+	if last {
+		delete(o.left, t)
+	}
+	o.mu.Unlock()
+	if last {
+		t.cc.Close()
+	}
+}
+
+// close cuts the calls.
+func (o *outgoing) close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	err := o.track.cc.Close()
+	for t := range o.left {
+		err = errors.Join(err, t.cc.Close())
+	}
+	clear(o.left)
+	return err
 }
 
 // Invoke implements grpc.ClientConnInterface.
 func (o *outgoing) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return o.explain(o.cc.Invoke(ctx, method, args, reply, opts...))
+	t, done := o.enter()
+	defer done()
+	return o.explain(t.cc.Invoke(ctx, method, args, reply, opts...))
 }
 
 // NewStream implements grpc.ClientConnInterface.
 func (o *outgoing) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	s, err := o.cc.NewStream(ctx, desc, method, opts...)
+	t, done := o.enter()
+	s, err := t.cc.NewStream(ctx, desc, method, append(slices.Clip(opts), grpc.OnFinish(func(error) { done() }))...)
 	if err != nil {
+		done()
 		return nil, o.explain(err)
 	}
 	return outgoingStream{s, o}, nil
@@ -109,8 +188,8 @@ func (s outgoingStream) RecvMsg(m any) error {
 }
 
 // dial opens the libp2p stream of the lane.
-func (o *outgoing) dial(ctx context.Context) (net.Conn, error) {
-	c, err := o.open(ctx)
+func (o *outgoing) dial(ctx context.Context, t *track) (net.Conn, error) {
+	c, err := o.open(ctx, t)
 	if err != nil {
 		var f *fault.Error
 		if errors.As(err, &f) {
@@ -121,13 +200,25 @@ func (o *outgoing) dial(ctx context.Context) (net.Conn, error) {
 	return c, nil
 }
 
-func (o *outgoing) open(ctx context.Context) (*laneConn, error) {
+func (o *outgoing) open(ctx context.Context, t *track) (*laneConn, error) {
 	c := o.conn
 	nc, err := c.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := nc.NewStream(ctx)
+	var s network.Stream
+	if o.lane != Control && nc.Stat().Limited {
+		t.relayed.Store(true)
+		if s, err = c.direct(ctx); err != nil {
+			return nil, err
+		}
+		nc = s.Conn()
+	} else {
+		if o.lane == Control {
+			ctx = network.WithAllowLimitedConn(ctx, string(o.lane))
+		}
+		s, err = nc.NewStream(ctx)
+	}
 	if err != nil && nc.IsClosed() && c.wasHeard(nc) {
 		// It broke since the last call, and libp2p learns of it now.
 		if nc, err = c.connect(ctx); err != nil {
@@ -138,6 +229,7 @@ func (o *outgoing) open(ctx context.Context) (*laneConn, error) {
 	if err != nil {
 		return nil, c.explain(err, nc)
 	}
+	t.relayed.Store(isRelayed(nc.RemoteMultiaddr()))
 	if err := s.SetProtocol(protocol.ID(o.lane)); err != nil {
 		s.Reset()
 		return nil, c.explain(err, nc)
@@ -163,6 +255,20 @@ func (o *outgoing) open(ctx context.Context) (*laneConn, error) {
 	}
 	o.newest.Store(lc)
 	return lc, nil
+}
+
+// direct waits for a connection that no relay limits, and opens a stream on it.
+func (c *Conn) direct(ctx context.Context) (network.Stream, error) {
+	wait, cancel := context.WithTimeout(ctx, c.host.directTimeout)
+	defer cancel()
+	s, err := c.host.swarm.NewStream(network.WithNoDial(wait, "wait for a direct connection"), c.info.ID)
+	switch {
+	case err == nil:
+		return s, nil
+	case ctx.Err() != nil:
+		return nil, explainDial(ctx.Err(), c.info.ID)
+	}
+	return nil, onlyRelayed()
 }
 
 // brokenLane fails each call.

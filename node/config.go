@@ -207,6 +207,9 @@ func (c Config) Validate() error {
 	if t := time.Duration(c.Engine.CompileTime); t < 0 || t > maxCompileTime || t%time.Second != 0 {
 		return fmt.Errorf("engine.compile_time: %s is not a number of whole seconds from 1s to %s", t, maxCompileTime)
 	}
+	if err := c.Mesh.Reach.validate(); err != nil {
+		return err
+	}
 	for name, l := range map[string]Limits{"limits.default": c.Limits.Default, "limits.max": c.Limits.Max} {
 		if err := l.validate(); err != nil {
 			return fmt.Errorf("%s.%w", name, err)

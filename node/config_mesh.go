@@ -52,6 +52,8 @@ type Mesh struct {
 	// anew for each catalog record.
 	Vouchers []string `toml:"vouchers"`
 	Kad      Kad      `toml:"kad"`
+	// Reach is what the node does about NATs.
+	Reach Reach `toml:"reach"`
 }
 
 // maxOperators bounds the operators of one mesh: each of them is trusted with

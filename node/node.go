@@ -174,7 +174,8 @@ func (n *Node) Close() error {
 // network is how the node is reached and by whom. It is checked before anything
 // is opened.
 func network(id *identity.Identity, c Config, log *slog.Logger) (mesh.Config, error) {
-	net := mesh.Config{Key: id.Key(), Listen: c.Listen, Admit: c.Mesh.admit(), RequirePQ: c.Mesh.RequirePQ, Log: log}
+	net := mesh.Config{Key: id.Key(), Listen: c.Listen, Admit: c.Mesh.admit(), RequirePQ: c.Mesh.RequirePQ,
+		Reach: c.Mesh.Reach.mesh(), Log: log}
 	overTCP := func(a string) bool { return strings.Contains(a, "/tcp/") }
 	if len(net.Listen) == 0 {
 		net.Listen = mesh.DefaultListen()
