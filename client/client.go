@@ -130,11 +130,11 @@ func Dial(ctx context.Context, node string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := ValidNode(node); err != nil {
+		return nil, err
+	}
 	name, byName := strings.CutPrefix(node, "@")
 	if o.Mesh == nil && (byName || !strings.HasPrefix(node, "/")) {
-		if _, err := identity.ParseID(node); err != nil && !byName {
-			return nil, badNode("the node is neither a multiaddr, nor a peer id, nor @ and a dataset name")
-		}
 		return nil, &fault.Error{Code: fault.InvalidRequest, Rule: "bootstrap", Owner: fault.Agent,
 			Message: "no peer of the mesh is known that could find " + node, Hint: "name one with its multiaddr, or use the node's multiaddr"}
 	}

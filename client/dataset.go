@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -160,14 +159,17 @@ func (r refusals) explain(name string) error {
 	}
 	lines := []string{}
 	for _, one := range r[:min(len(r), maxExplained)] {
-		lines = append(lines, fmt.Sprintf("%s: %v", one.node, one.err))
+		line := fmt.Sprintf("%s: %v", one.node, one.err)
+		if f, ok := fault.From(one.err); ok && f.Hint != "" {
+			line += " (" + f.Hint + ")"
+		}
+		lines = append(lines, line)
 	}
 	if n := len(r) - len(lines); n > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", n))
 	}
 	code := fault.Unreachable
-	var f *fault.Error
-	if errors.As(r[0].err, &f) {
+	if f, ok := fault.From(r[0].err); ok {
 		code = f.Code
 	}
 	return &fault.Error{Code: code, Rule: "providers", Owner: fault.Agent,

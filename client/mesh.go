@@ -272,7 +272,7 @@ func (m *Mesh) Locate(ctx context.Context, node string) (peer.AddrInfo, error) {
 	}
 	id, err := identity.ParseID(node)
 	if err != nil {
-		return peer.AddrInfo{}, badNode("the node is neither a multiaddr, nor a peer id, nor @ and a dataset name")
+		return peer.AddrInfo{}, badNode()
 	}
 	look, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
@@ -338,7 +338,23 @@ func parsePattern(pattern string) (key string, matches func(string) bool, err er
 	return "*", matches, nil
 }
 
-func badNode(message string) *fault.Error {
-	return &fault.Error{Code: fault.InvalidRequest, Rule: "node", Owner: fault.Protocol, Message: message,
+// ValidNode checks the form of what Dial takes as a node.
+func ValidNode(node string) error {
+	if name, ok := strings.CutPrefix(node, "@"); ok {
+		return guest.ValidDataset(name)
+	}
+	if strings.HasPrefix(node, "/") {
+		_, err := mesh.ParseAddr(node)
+		return err
+	}
+	if _, err := identity.ParseID(node); err != nil {
+		return badNode()
+	}
+	return nil
+}
+
+func badNode() *fault.Error {
+	return &fault.Error{Code: fault.InvalidRequest, Rule: "node", Owner: fault.Protocol,
+		Message: "the node is neither a multiaddr, nor a peer id, nor @ and a dataset name",
 		Hint: "/ip4/192.0.2.7/udp/7447/quic-v1/p2p/12D3KooW…, 12D3KooW…, or @weather"}
 }

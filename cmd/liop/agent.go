@@ -126,11 +126,16 @@ func (a *agent) own(scope, who string) error {
 	return nil
 }
 
-// enter joins the mesh. It is called for what cannot be done without.
-func (a *agent) enter(ctx context.Context) error {
-	if a.mesh != nil {
-		return nil
+// reach joins the mesh if NODE must be found there.
+func (a *agent) reach(ctx context.Context, node string) error {
+	if err := client.ValidNode(node); err != nil || !needsMesh(node) {
+		return err
 	}
+	return a.enter(ctx)
+}
+
+// enter joins the mesh.
+func (a *agent) enter(ctx context.Context) error {
 	if len(a.join.Bootstrap) == 0 && !a.join.MDNS {
 		return hint(errors.New("no peer of a mesh is known by which to find others"),
 			"name one with --bootstrap MULTIADDR, %s or bootstrap = [...] in %s; or look on the local network with --mdns",

@@ -200,10 +200,8 @@ func dialOnce(c *cobra.Command, f attackFlags, node string) (*client.Client, err
 			return nil, err
 		}
 	}
-	if needsMesh(node) {
-		if err := me.enter(c.Context()); err != nil {
-			return nil, err
-		}
+	if err := me.reach(c.Context(), node); err != nil {
+		return nil, err
 	}
 	o := me.options(chain)
 	o.Datasets = []string{f.dataset}

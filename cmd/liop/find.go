@@ -252,13 +252,13 @@ func eachNode(c *cobra.Command, f *agentFlags, node string, do func(*agent, peer
 		return err
 	}
 	defer me.leave()
-	if needsMesh(node) {
-		err = me.enter(c.Context())
-	} else {
-		err = me.alone()
-	}
-	if err != nil {
+	if err := me.reach(c.Context(), node); err != nil {
 		return err
+	}
+	if me.mesh == nil {
+		if err := me.alone(); err != nil {
+			return err
+		}
 	}
 	name, byName := strings.CutPrefix(node, "@")
 	if !byName {

@@ -144,10 +144,8 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 	p := newProgress(os.Stderr)
 	defer p.stop()
 	p.phase(client.Dialing, 0)
-	if needsMesh(node) {
-		if err := me.enter(ctx); err != nil {
-			return timedOut(ctx, f, err)
-		}
+	if err := me.reach(ctx, node); err != nil {
+		return timedOut(ctx, f, err)
 	}
 	o := me.options(grants)
 	o.Datasets, o.Progress, o.Retries, o.Pick = f.datasets, p.phase, retries(f.retries), client.Pick(f.pick)
