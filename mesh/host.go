@@ -190,6 +190,7 @@ func New(c Config) (*Host, error) {
 		h.p2p.SetStreamHandler(memberProtocol, h.members.serveKnown)
 	}
 	if err := h.listen(c.Listen); err != nil {
+		h.members.close()
 		h.p2p.Close()
 		return nil, err
 	}
