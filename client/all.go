@@ -105,7 +105,7 @@ func runOn(ctx context.Context, p *Provider, r Request, o Options, grants []*hel
 	if err != nil {
 		return nil, err
 	}
-	c, err := connect(ctx, p.Info(), o, g)
+	c, err := connect(ctx, p.Info(), o, g, foundDialTime)
 	if err != nil {
 		return nil, err
 	}

@@ -151,7 +151,7 @@ func Dial(ctx context.Context, node string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return connect(ctx, info, o, sortedGrants(grants, info.ID)[0])
+	return connect(ctx, info, o, sortedGrants(grants, info.ID)[0], mesh.DialTimeout)
 }
 
 // complete checks o and fills in the defaults.
@@ -187,8 +187,9 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// connect opens a session with the node at info.
-func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Client, err error) {
+// connect opens a session with the node at info, which must be reached within
+// dialTime.
+func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held, dialTime time.Duration) (_ *Client, err error) {
 	o.Grant = g.text
 	if len(o.Datasets) == 0 {
 		for _, d := range g.Datasets {
@@ -214,7 +215,9 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held) (_ *Cl
 			c.Close()
 		}
 	}()
-	if c.conn, err = c.host.DialInfo(ctx, info); err != nil {
+	dial, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	if c.conn, err = c.host.DialInfo(dial, info); err != nil {
 		return nil, err
 	}
 	if _, err = c.negotiate(ctx, nil); err != nil {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
@@ -72,44 +74,130 @@ func (m *Mesh) dialDataset(ctx context.Context, name string, o Options, grants [
 		return nil, err
 	}
 	o.Progress(Dialing, 0)
-	var why refusals
-	ask := func(p *Provider) *Client {
+	quiet := o // several dial at once, and only one of them counts
+	quiet.Progress = func(Phase, int) {}
+	ask := func(ctx context.Context, p *Provider) (*Client, error) {
 		g, err := m.grantFor(p, grants)
-		if err == nil {
-			var c *Client
-			if c, err = connect(ctx, p.Info(), o, g); err == nil {
-				return c
-			}
-		}
-		why = append(why, refusal{p.Node, err})
-		return nil
-	}
-	var all []*Provider
-	for p, err := range m.find(ctx, name, o.Pick == Nearest) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Pick == Nearest {
-			all = append(all, p)
-			continue
-		}
-		if c := ask(p); c != nil {
-			return c, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		return connect(ctx, p.Info(), quiet, g, foundDialTime)
+	}
+	providers := m.find(ctx, name, o.Pick == Nearest)
+	if o.Pick == Nearest {
+		var err error
+		if providers, err = sorted(providers); err != nil {
+			return nil, err
 		}
 	}
-	slices.SortFunc(all, nearer)
-	for _, p := range all {
-		if c := ask(p); c != nil {
-			return c, nil
+	c, why, err := race(ctx, providers, ask)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		return nil, why.explain(name)
+	}
+	c.o.Progress = o.Progress
+	return c, nil
+}
+
+// sorted finds all providers before it yields the nearest.
+func sorted(providers iter.Seq2[*Provider, error]) (iter.Seq2[*Provider, error], error) {
+	var all []*Provider
+	for p, err := range providers {
+		if err != nil {
+			return nil, err
 		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		all = append(all, p)
+	}
+	slices.SortStableFunc(all, nearer)
+	return func(yield func(*Provider, error) bool) {
+		for _, p := range all {
+			if !yield(p, nil) {
+				return
+			}
+		}
+	}, nil
+}
+
+const (
+	// headStart is how long a node that is being asked is waited for before the
+	// next one is asked as well: a node that is there answers sooner.
+	headStart = 300 * time.Millisecond
+	// foundDialTime bounds a dial of one node of several: the mesh remembers
+	// nodes for hours after they have gone.
+	foundDialTime = 8 * time.Second
+)
+
+// race asks providers as they come, each headStart after the one before or at
+// once when that one refused, and takes the first that accepts. If none does, it
+// says why; an error is of the search, or of ctx.
+func race(ctx context.Context, providers iter.Seq2[*Provider, error], ask func(context.Context, *Provider) (*Client, error)) (*Client, refusals, error) {
+	type attempt struct {
+		client *Client
+		refusal
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	found, results := make(chan *Provider), make(chan attempt)
+	var search error // set before found is closed
+	open := 0
+	defer func() {
+		cancel()
+		for range found { // the search ends
+		}
+		for range open {
+			if a := <-results; a.client != nil {
+				a.client.Close()
+			}
+		}
+	}()
+	go func() {
+		defer close(found)
+		for p, err := range providers {
+			if err != nil {
+				search = err
+				return
+			}
+			select {
+			case found <- p:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	var why refusals
+	var pause <-chan time.Time
+	for next := found; next != nil || open > 0; {
+		from := next
+		if pause != nil {
+			from = nil
+		}
+		select {
+		case p, ok := <-from:
+			if !ok {
+				next = nil
+				break
+			}
+			open++
+			pause = time.After(headStart)
+			go func() {
+				c, err := ask(ctx, p)
+				results <- attempt{c, refusal{p.Node, err}}
+			}()
+		case <-pause:
+			pause = nil
+		case a := <-results:
+			open--
+			pause = nil
+			if a.err == nil {
+				return a.client, nil, nil
+			}
+			why = append(why, a.refusal)
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
 		}
 	}
-	return nil, why.explain(name)
+	return nil, why, search
 }
 
 // forDataset makes o one for a dataset that is dialed by its name.

@@ -356,5 +356,5 @@ func ValidNode(node string) error {
 func badNode() *fault.Error {
 	return &fault.Error{Code: fault.InvalidRequest, Rule: "node", Owner: fault.Protocol,
 		Message: "the node is neither a multiaddr, nor a peer id, nor @ and a dataset name",
-		Hint: "/ip4/192.0.2.7/udp/7447/quic-v1/p2p/12D3KooW…, 12D3KooW…, or @weather"}
+		Hint:    "/ip4/192.0.2.7/udp/7447/quic-v1/p2p/12D3KooW…, 12D3KooW…, or @weather"}
 }

@@ -50,6 +50,25 @@ func emptyCalls(b *testing.B, c grpc.ClientConnInterface) {
 	}
 }
 
+// coldDial dials, makes one call, and hangs up.
+func coldDial(b *testing.B, agent, node *Host) {
+	gone := make(chan struct{}, 1)
+	agent.OnDisconnect(func(peer.ID) { gone <- struct{}{} })
+	for b.Loop() {
+		c, err := agent.Dial(context.Background(), node.Addrs()[0])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := liopv1.NewLogicMeshClient(c.Lane(Control)).NegotiateIntent(context.Background(), &liopv1.IntentRequest{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		c.Close()
+		<-gone
+		b.StartTimer()
+	}
+}
+
 // BenchmarkColdDial is from no connection to the first answer. The agent's host
 // exists before, as a client's certificate does.
 func BenchmarkColdDial(b *testing.B) {
@@ -57,22 +76,14 @@ func BenchmarkColdDial(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			node := newHost(b, Config{Listen: []string{transports[name]}})
 			serve(b, node, Control, ServeOptions{}, logicMesh{})
+			coldDial(b, newHost(b, Config{}), node)
+		})
+		b.Run(name+"-member", func(b *testing.B) {
+			o := newOperator(b)
+			node, _ := closedNode(b, o, transports[name], nil)
 			agent := newHost(b, Config{})
-			gone := make(chan struct{}, 1)
-			agent.OnDisconnect(func(peer.ID) { gone <- struct{}{} })
-			for b.Loop() {
-				c, err := agent.Dial(context.Background(), node.Addrs()[0])
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := liopv1.NewLogicMeshClient(c.Lane(Control)).NegotiateIntent(context.Background(), &liopv1.IntentRequest{}); err != nil {
-					b.Fatal(err)
-				}
-				b.StopTimer()
-				c.Close()
-				<-gone
-				b.StartTimer()
-			}
+			show(agent, o.token(b, agent.ID()))
+			coldDial(b, agent, node)
 		})
 	}
 	b.Run("mtls", func(b *testing.B) {

@@ -225,6 +225,7 @@ func New(c Config) (*Host, error) {
 	}
 	if err := errors.Join(h.listen(listen), h.reach.start(h)); err != nil {
 		h.reach.close()
+		h.members.close()
 		h.p2p.Close()
 		return nil, err
 	}

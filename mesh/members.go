@@ -155,7 +155,12 @@ func (m *members) verify(p peer.ID, token string) error {
 func (m *members) expire(p peer.ID) {
 	m.mu.Lock()
 	k, ok := m.known[p]
-	if m.closed || !ok || m.now().Before(k.expires) { // a newer token came
+	if m.closed || !ok {
+		m.mu.Unlock()
+		return
+	}
+	if left := k.expires.Sub(m.now()); left > 0 { // a newer token came, or the clock was set back
+		k.timer.Reset(left)
 		m.mu.Unlock()
 		return
 	}

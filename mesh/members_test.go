@@ -306,3 +306,33 @@ func TestMembersValidate(t *testing.T) {
 		})
 	}
 }
+
+// When a hole is punched both ends dial and neither would answer: who is
+// connected already needs no token for another connection.
+func TestSecondWayNeedsNoToken(t *testing.T) {
+	o := newOperator(t)
+	a, _ := closedNode(t, o, transports["quic"], nil)
+	b, _ := closedNode(t, o, transports["quic"], nil)
+	punched := outbound{connOf{p: b.ID()}}
+	if a.members.pass(punched) == nil {
+		t.Fatal("a stranger needs no token")
+	}
+	c := dial(t, a, b.Addrs()[0])
+	if err := negotiate(t, c); err != nil {
+		t.Fatal(err)
+	}
+	if f := a.members.pass(punched); f != nil {
+		t.Errorf("got %+v", f)
+	}
+	if f := b.members.pass(outbound{connOf{p: a.ID()}}); f != nil {
+		t.Errorf("the other end: %+v", f)
+	}
+}
+
+// outbound is a connection without a muxer.
+type outbound struct{ connOf }
+
+func (outbound) Stat() network.ConnStats {
+	return network.ConnStats{Stats: network.Stats{Direction: network.DirOutbound}}
+}
+func (outbound) As(any) bool { return false }

@@ -221,6 +221,7 @@ func vectors(t *testing.T) map[string]any {
 		"datasets.json": file[datasetCase]{"SPEC §5.3: the datasets of an intent.", datasetCases()},
 		"intent.json":   file[intentCase]{"SPEC §4.1: what an agent signs to open a session.", m.intents()},
 		"grant.json":    file[grantCase]{"SPEC §4.2: grants, who presents them, and what the node says.", m.grants(t)},
+		"name.json":     file[nameCase]{"SPEC §10.2: names and the CID under which they are announced.", nameCases()},
 		"catalog.json":  file[catalogCase]{"SPEC §10.3: catalog records, the key that they are under, and the reader's time.", m.catalogs(t)},
 		"member.json":   file[memberCase]{"SPEC §8: membership tokens, who presents them to a member of which mesh, and what that says.", m.members(t)},
 		"receipt.json":  file[receiptCase]{"SPEC §6: receipts, and what the agent compares them with.", m.receipts(t)},
