@@ -30,6 +30,9 @@ const (
 	lookups = 16
 	// lookupTime bounds what one provider may take: its record, and a ping.
 	lookupTime = 10 * time.Second
+	// pingTime bounds the dial and ping of one provider: the mesh remembers nodes
+	// for hours after they have gone.
+	pingTime = 5 * time.Second
 	// joinTime bounds the wait for the first peer of the mesh.
 	joinTime = 15 * time.Second
 	// maxPattern bounds a pattern, in bytes.
@@ -229,6 +232,8 @@ func (m *Mesh) look(ctx context.Context, info peer.AddrInfo, key string, matches
 		return
 	}
 	if ping {
+		look, cancel := context.WithTimeout(look, pingTime)
+		defer cancel()
 		rtt, err := m.Ping(look, base.Info())
 		if base.RTT = rtt; err != nil && base.Err == nil {
 			base.Err = err

@@ -56,8 +56,19 @@ func (d *DHT) Announce(names []string) error {
 	d.said.mu.Lock()
 	d.said.names, d.said.newNames = keys, true
 	d.said.mu.Unlock()
+	d.sayHere(keys)
 	wake(d.saidWake)
 	return nil
+}
+
+// sayHere keeps the records of this host's own names, for those who ask it: it
+// may be the only one that there is.
+func (d *DHT) sayHere(names []multihash.Multihash) {
+	for _, n := range names {
+		if err := d.dht.Provide(d.ctx, cid.NewCidV1(cid.Raw, n), false); err != nil && d.ctx.Err() == nil {
+			d.log.LogAttrs(d.ctx, slog.LevelWarn, "kad.announce_failed", slog.Any("err", err))
+		}
+	}
 }
 
 // Publish puts value under ValueKey of this host, here and on the peers nearest
@@ -150,11 +161,17 @@ func (d *DHT) keepSaying() {
 		case <-d.saidWake:
 		}
 		size := d.dht.RoutingTable().Size()
+		s := &d.said
 		if size == 0 {
 			peers = 0
+			if due {
+				s.mu.Lock()
+				names := s.names
+				s.mu.Unlock()
+				d.sayHere(names)
+			}
 			continue
 		}
-		s := &d.said
 		s.mu.Lock()
 		names, newNames, newValue := s.names, s.newNames, s.newValue
 		all := rested && (size >= 2*peers || s.newAddrs)
