@@ -43,6 +43,14 @@ const (
 	// laneStreamsPerPeer is the hard stop of libp2p behind MaxConnsPerPeer of
 	// ServeOptions, in each direction.
 	laneStreamsPerPeer = 64
+
+	// kadProtocol is that of package kad, which bounds what is said on it. Peers
+	// keep one stream open in each direction and send one request after the
+	// other; another may begin while an old one ends.
+	kadProtocol       = protocol.ID("/liop/kad/1.0.0")
+	kadStreamsPerPeer = 8
+	kadStreamsPerConn = 2 // in the mean
+	kadShareOfMemory  = 4 // a quarter
 )
 
 // Limits bound what peers can make this host hold. Zero means the default.
@@ -165,6 +173,16 @@ func (l Limits) resources() rcmgr.ConcreteLimitConfig {
 			Streams: 2 * laneStreamsPerPeer, StreamsInbound: laneStreamsPerPeer, StreamsOutbound: laneStreamsPerPeer,
 			Memory: rcmgr.LimitVal64(l.MaxMemory),
 		}
+	}
+	// libp2p's own limit, 512 streams in, is less than the connections.
+	kad := conns * kadStreamsPerConn
+	partial.Protocol[kadProtocol] = rcmgr.ResourceLimits{
+		Streams: 2 * kad, StreamsInbound: kad, StreamsOutbound: kad,
+		Memory: rcmgr.LimitVal64(max(l.MaxMemory/kadShareOfMemory, 1)),
+	}
+	partial.ProtocolPeer[kadProtocol] = rcmgr.ResourceLimits{
+		Streams: 2 * kadStreamsPerPeer, StreamsInbound: kadStreamsPerPeer, StreamsOutbound: kadStreamsPerPeer,
+		Memory: rcmgr.LimitVal64(max(l.MaxMemory/kadShareOfMemory, 1)),
 	}
 
 	return partial.Build(base)

@@ -73,17 +73,33 @@ func (d *DHT) providers(ctx context.Context, name string, yield func(peer.AddrIn
 	}
 }
 
-// Value returns the value of p that the validator likes best of those that the
-// peers nearest to it have. The error is a *fault.Error with code Unreachable if
-// there is none, or ctx ended before one came.
+// valueSettles is how long Value goes on when it has a value. Of the peers
+// nearest to a key, those that live answer at about the same time; one that is
+// gone would take seconds to be given up.
+const valueSettles = time.Second
+
+// Value returns the value of p that the validator likes best, of those that the
+// peers nearest to it give within a second of the first. The error is a
+// *fault.Error with code Unreachable if there is none, or ctx ended before one
+// came.
 func (d *DHT) Value(ctx context.Context, p peer.ID) ([]byte, error) {
 	ctx, cancel := d.bind(ctx)
 	defer cancel()
-	v, err := d.dht.GetValue(ctx, ValueKey(p))
-	if len(v) > 0 {
-		return v, nil // as good as it got
+	found, err := d.dht.SearchValue(ctx, ValueKey(p))
+	if err != nil {
+		return nil, d.explain(err, "the search in the mesh failed", "try again")
 	}
-	return nil, d.explain(err, "no peer of the mesh has a record of that node",
+	var best []byte
+	for v := range found { // each better than the one before
+		if best == nil {
+			defer time.AfterFunc(valueSettles, cancel).Stop()
+		}
+		best = v
+	}
+	if best != nil {
+		return best, nil
+	}
+	return nil, d.explain(ctx.Err(), "no peer of the mesh has a record of that node",
 		"the node may be new, or have been away for long; check its id")
 }
 

@@ -130,6 +130,7 @@ type DHT struct {
 
 	ready     chan struct{} // closed when the first peer is in the routing table
 	readyOnce sync.Once
+	joined    atomic.Int64  // peers that came into it since all was said
 	joinWake  chan struct{} // the routing table has changed
 	saidWake  chan struct{} // so has what is announced
 
@@ -220,6 +221,7 @@ func (d *DHT) watchTable() {
 		if d.policy.Route(p) {
 			d.readyOnce.Do(func() { close(d.ready) })
 		}
+		d.joined.Add(1)
 		wake(d.joinWake)
 		wake(d.saidWake)
 	}

@@ -131,13 +131,13 @@ func (d *DHT) watchAddrs() error {
 }
 
 // keepSaying tells the DHT what is new when it is new, and all of it again when
-// the addresses of this host have changed or the mesh has grown: records lie on
-// the peers that were the nearest then.
+// the addresses of this host have changed or there are as many new peers as there
+// were then: records lie on those that were the nearest.
 func (d *DHT) keepSaying() {
 	var (
 		p     *provider.SweepingProvider // made when there is someone to talk to
 		told  []multihash.Multihash      // names
-		peers int                        // in the routing table when all was told
+		peers int64                      // in the routing table when all was told
 	)
 	defer func() {
 		if p != nil {
@@ -160,10 +160,9 @@ func (d *DHT) keepSaying() {
 			due = true
 		case <-d.saidWake:
 		}
-		size := d.dht.RoutingTable().Size()
+		size := int64(d.dht.RoutingTable().Size())
 		s := &d.said
 		if size == 0 {
-			peers = 0
 			if due {
 				s.mu.Lock()
 				names := s.names
@@ -174,9 +173,13 @@ func (d *DHT) keepSaying() {
 		}
 		s.mu.Lock()
 		names, newNames, newValue := s.names, s.newNames, s.newValue
-		all := rested && (size >= 2*peers || s.newAddrs)
+		all := rested && (d.joined.Load() >= max(1, peers) || s.newAddrs)
 		s.newNames, s.newValue, s.newAddrs = false, false, s.newAddrs && !all
 		s.mu.Unlock()
+		if all {
+			peers = size
+			d.joined.Store(0)
+		}
 
 		if p == nil && len(names) > 0 {
 			var err error
@@ -193,7 +196,7 @@ func (d *DHT) keepSaying() {
 			d.putAgain()
 		}
 		if all {
-			peers, rested = size, false
+			rested = false
 			rest.Reset(sayAgainAfter)
 		}
 	}

@@ -102,6 +102,7 @@ func openStore(dir string, self peer.ID, t Tuning, log *slog.Logger) (*store, er
 func open(dir string) (datastore.Batching, error) {
 	d, err := leveldb.NewDatastore(dir, &leveldb.Options{
 		NoSync:                 true,
+		DisableBufferPool:      true, // its goroutine would outlive a failure to open
 		WriteBuffer:            1 << 20,
 		BlockCacheCapacity:     1 << 20,
 		OpenFilesCacheCapacity: 32,
