@@ -71,6 +71,8 @@ func maybeChild() {
 		err = serveFlood(os.Stdin, os.Stdout)
 	case lanesName:
 		err = serveLanes(os.Args[1:], os.Stdin, os.Stdout)
+	case agentsName:
+		err = serveAgents(os.Args[1:], os.Stdin, os.Stdout)
 	case nodeName:
 		err = serveNode(os.Args[1:])
 	default:
@@ -149,6 +151,7 @@ func groups() []group {
 		{"runner", runnerStart},
 		{"receipt", receipts},
 		{"footprint", footprint},
+		{"agents", agents},
 	}
 }
 
