@@ -131,8 +131,9 @@ func (l Limits) resources() rcmgr.ConcreteLimitConfig {
 	conns := rcmgr.LimitVal(l.MaxConns)
 	streams := conns * systemStreamsPerConn
 	// Handshakes and negotiations under way: a quarter, but enough for a host
-	// with few connections.
-	transient := max(conns/4, 32)
+	// with few connections, and twice what one address may have, so that one
+	// which begins handshakes and never ends them leaves room for others.
+	transient := max(conns/4, min(conns, rcmgr.LimitVal(2*l.MaxPeersPerSubnet)), 32)
 	perPeer := rcmgr.LimitVal(l.MaxStreamsPerPeer)
 
 	partial := rcmgr.PartialLimitConfig{
