@@ -125,6 +125,38 @@ func TestStreamFlood(t *testing.T) {
 	})
 }
 
+func TestStreamRate(t *testing.T) {
+	now := time.Unix(0, 0)
+	l := newStreamLimiter(nil, 2)
+	l.now = func() time.Time { return now }
+	burst := func(p peer.ID) (n int) {
+		for n < 2*streamBurst && l.take(p) {
+			n++
+		}
+		return n
+	}
+	if n := burst("a"); n != streamBurst {
+		t.Errorf("%d streams at once, want %d", n, streamBurst)
+	}
+	if n := burst("b"); n != streamBurst {
+		t.Errorf("%d streams of another peer, want %d", n, streamBurst)
+	}
+	now = now.Add(time.Second / 2)
+	if n := burst("a"); n != streamsPerSecond/2 {
+		t.Errorf("%d streams after half a second, want %d", n, streamsPerSecond/2)
+	}
+	now = now.Add(time.Hour)
+	if n := burst("a"); n != streamBurst {
+		t.Errorf("%d streams after an hour, want %d", n, streamBurst)
+	}
+	for _, p := range []peer.ID{"c", "d", "e", "f", "g"} {
+		l.take(p)
+	}
+	if len(l.peers) > l.most {
+		t.Errorf("%d peers are remembered", len(l.peers))
+	}
+}
+
 // Who dribbles through a negotiation, or never ends a handshake, is cut.
 func TestSlowPeersAreCut(t *testing.T) {
 	if testing.Short() {

@@ -156,6 +156,7 @@ func New(c Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesh: make resource manager: %w", err)
 	}
+	rates := newStreamLimiter(resources, limits.MaxConns)
 	low, high := limits.waterMarks()
 	conns, err := connmgr.NewConnManager(low, high)
 	if err != nil {
@@ -176,7 +177,7 @@ func New(c Config) (*Host, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ConnectionGater(gater{admit: h.admit}),
-		libp2p.ResourceManager(resources),
+		libp2p.ResourceManager(rates),
 		libp2p.ConnectionManager(conns),
 		libp2p.ChainOptions(reachOptions...),
 		libp2p.DisableMetrics(),
@@ -188,6 +189,7 @@ func New(c Config) (*Host, error) {
 		return nil, fmt.Errorf("mesh: make libp2p host: %w", err)
 	}
 	h.swarm = h.p2p.Network().(*swarm.Swarm) // what libp2p.New always makes
+	rates.forgetOn(h.swarm)
 	listen := c.Listen
 	if len(listen) == 0 && c.Reach.HolePunch {
 		listen = punchListen()

@@ -60,7 +60,8 @@ type Limits struct {
 	MaxPeersPerSubnet int
 	// MaxStreamsPerPeer is the number of libp2p streams of one peer in each
 	// direction; a lane is one stream, however many calls it carries. Default
-	// DefaultMaxStreamsPerPeer.
+	// DefaultMaxStreamsPerPeer. Beside it, a peer may open 100 streams a second in
+	// the long run, and 512 at once; more are reset.
 	MaxStreamsPerPeer int
 	// MaxMemory is the number of bytes that libp2p may hold in stream and
 	// connection buffers. Default DefaultMaxMemory.
