@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/liop-project/liop/filters"
+	"github.com/liop-project/liop/mesh/netlab"
 	"github.com/liop-project/liop/node/engine"
 	_ "github.com/liop-project/liop/node/sandbox" // engines in this process start it again as their workers
 )
@@ -55,6 +56,37 @@ func TestQuickReceipt(t *testing.T) {
 	for _, r := range got.Groups[0].Rows {
 		if r.Ours <= 0 || r.Ratio <= 0 || r.Target == "" || r.Met == nil {
 			t.Errorf("row is incomplete: %+v", r)
+		}
+	}
+}
+
+// TestQuickLanes bounds nothing but nonsense: on one lane, the median call waits
+// for several round trips.
+func TestQuickLanes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	if l, err := netlab.Open(); err != nil {
+		t.Skip(err)
+	} else {
+		l.Close()
+	}
+	l, err := newLab(options{quick: true}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	rows, err := lanes(t.Context(), l)
+	if err != nil || len(rows) != 4*len(transports) {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for _, r := range rows {
+		t.Logf("%s: %v, %s %v", r.what, r.ours, r.peerIs, r.peer)
+		if r.ours.v <= 0 || r.peer.v <= 0 {
+			t.Errorf("%s: not measured", r.what)
+		}
+		if r.target.met != nil && r.ratio() > 10 {
+			t.Errorf("%s: %.1f times as long as alone", r.what, r.ratio())
 		}
 	}
 }

@@ -69,6 +69,10 @@ func maybeChild() {
 		err = servePeer(os.Stdin, os.Stdout)
 	case floodName:
 		err = serveFlood(os.Stdin, os.Stdout)
+	case lanesName:
+		err = serveLanes(os.Args[1:], os.Stdin, os.Stdout)
+	case agentsName:
+		err = serveAgents(os.Args[1:], os.Stdin, os.Stdout)
 	case nodeName:
 		err = serveNode(os.Args[1:])
 	default:
@@ -143,9 +147,11 @@ func groups() []group {
 		{"filter", filter},
 		{"kill", kill},
 		{"fair", fair},
+		{"lanes", lanes},
 		{"runner", runnerStart},
 		{"receipt", receipts},
 		{"footprint", footprint},
+		{"agents", agents},
 	}
 }
 

@@ -180,8 +180,10 @@ func New(c Config) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mesh: make resource manager: %w", err)
 	}
+	rates := newStreamLimiter(resources, limits.MaxConns)
+	var scopes network.ResourceManager = rates
 	if h.members.mayKnock() {
-		resources = provisionalScopes{resources, h.members}
+		scopes = provisionalScopes{rates, h.members}
 	}
 	low, high := limits.waterMarks()
 	conns, err := connmgr.NewConnManager(low, high)
@@ -203,7 +205,7 @@ func New(c Config) (*Host, error) {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.Muxer(yamux.ID, yamux.DefaultTransport),
 		libp2p.ConnectionGater(gater{members: h.members, requirePQ: c.RequirePQ}),
-		libp2p.ResourceManager(resources),
+		libp2p.ResourceManager(scopes),
 		libp2p.ConnectionManager(conns),
 		libp2p.ChainOptions(reachOptions...),
 		libp2p.DisableMetrics(),
@@ -219,6 +221,7 @@ func New(c Config) (*Host, error) {
 	if c.Members.enabled() {
 		h.p2p.SetStreamHandler(memberProtocol, h.members.serveKnown)
 	}
+	rates.forgetOn(h.swarm)
 	listen := c.Listen
 	if len(listen) == 0 && c.Reach.HolePunch {
 		listen = punchListen()

@@ -68,7 +68,8 @@ type Limits struct {
 	MaxPeersPerSubnet int
 	// MaxStreamsPerPeer is the number of libp2p streams of one peer in each
 	// direction; a lane is one stream, however many calls it carries. Default
-	// DefaultMaxStreamsPerPeer.
+	// DefaultMaxStreamsPerPeer. Beside it, a peer may open 100 streams a second in
+	// the long run, and 512 at once; more are reset.
 	MaxStreamsPerPeer int
 	// MaxMemory is the number of bytes that libp2p may hold in stream and
 	// connection buffers. Default DefaultMaxMemory.
@@ -139,8 +140,9 @@ func (l Limits) resources() rcmgr.ConcreteLimitConfig {
 	conns := rcmgr.LimitVal(l.MaxConns)
 	streams := conns * systemStreamsPerConn
 	// Handshakes and negotiations under way: a quarter, but enough for a host
-	// with few connections.
-	transient := max(conns/4, 32)
+	// with few connections, and twice what one address may have, so that one
+	// which begins handshakes and never ends them leaves room for others.
+	transient := max(conns/4, min(conns, rcmgr.LimitVal(2*l.MaxPeersPerSubnet)), 32)
 	perPeer := rcmgr.LimitVal(l.MaxStreamsPerPeer)
 
 	partial := rcmgr.PartialLimitConfig{

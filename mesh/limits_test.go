@@ -16,6 +16,9 @@ import (
 func TestEveryScopeIsFinite(t *testing.T) {
 	for name, l := range map[string]Limits{"default": {}, "small": {MaxConns: 10, MaxMemory: 64 << 20}, "large": {MaxConns: 1 << 16, MaxMemory: 1 << 40}} {
 		all := l.withDefaults().resources().ToPartialLimitConfig()
+		if name == "default" && all.Transient.Conns < 2*DefaultMaxPeersPerSubnet {
+			t.Errorf("one address can take all %d handshakes", all.Transient.Conns)
+		}
 		finite := func(scope string, r rcmgr.ResourceLimits) {
 			v := reflect.ValueOf(r)
 			for i := range v.NumField() {

@@ -21,6 +21,7 @@ import (
 	basichost "github.com/libp2p/go-libp2p/p2p/host/basic"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -30,6 +31,10 @@ import (
 // and up to 100 bytes in each record that names this host; two survive the loss
 // of one.
 const MaxRelays = 8
+
+// maxPunches bounds the hole punches that late peers can have us make at the same
+// time. Each takes a stream, and some seconds if it fails.
+const maxPunches = 16
 
 // punchListen is where an agent that punches holes listens: a hole is punched
 // for a socket that also accepts, so it needs one. The kernel chooses the port.
@@ -200,6 +205,7 @@ type reach struct {
 
 	p2p    atomic.Pointer[host.Host]            // nil until libp2p.New returns
 	mapper atomic.Pointer[basichost.NATManager] // nil without MapPort
+	punch  atomic.Pointer[holepunch.Service]    // nil without HolePunch
 	relay  *relayv2.Relay                       // nil unless Serve
 	moved  event.Emitter                        // of relay addresses; nil without Relays
 	stop   context.CancelFunc                   // ends what follows
@@ -226,7 +232,10 @@ func newReach(c Config, admit func(peer.ID) bool, log *slog.Logger) (*reach, []l
 		options = append(options, libp2p.EnableAutoNATv2())
 	}
 	if r.config.HolePunch {
-		options = append(options, libp2p.EnableHolePunching())
+		options = append(options, libp2p.EnableHolePunching(func(s *holepunch.Service) error {
+			r.punch.Store(s)
+			return nil
+		}))
 	}
 	if r.config.MapPort {
 		options = append(options, libp2p.NATManager(func(n network.Network) basichost.NATManager {
@@ -262,6 +271,15 @@ func (r *reach) start(h *Host) error {
 			return fmt.Errorf("mesh: serve as relay: %w", err)
 		}
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.stop = cancel
+	if r.config.HolePunch {
+		ready, err := h.p2p.EventBus().Subscribe(new(event.EvtPeerProtocolsUpdated))
+		if err != nil {
+			return fmt.Errorf("mesh: watch for hole punches: %w", err)
+		}
+		r.wg.Go(func() { r.punchLate(ctx, h, ready) })
+	}
 	if len(r.config.Relays) == 0 {
 		return nil
 	}
@@ -269,8 +287,6 @@ func (r *reach) start(h *Host) error {
 	if r.moved, err = h.p2p.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated), eventbus.Stateful); err != nil {
 		return fmt.Errorf("mesh: announce relay addresses: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.stop = cancel
 	relays, err := r.config.relays()
 	if err != nil {
 		return err // New has validated them
@@ -279,6 +295,43 @@ func (r *reach) start(h *Host) error {
 		r.wg.Go(func() { newSlot(r, h, relay).keep(ctx) })
 	}
 	return nil
+}
+
+// punchLate punches holes to peers that were not ready for it when they came. An
+// agent that has just started is not: it dials us before libp2p has noticed at
+// which address the relay sees it, and libp2p tries once.
+func (r *reach) punchLate(ctx context.Context, h *Host, ready event.Subscription) {
+	defer ready.Close()
+	slots := make(chan struct{}, maxPunches)
+	for {
+		var p peer.ID
+		select {
+		case <-ctx.Done():
+			return
+		case got := <-ready.Out():
+			e, ok := got.(event.EvtPeerProtocolsUpdated)
+			if !ok || !slices.Contains(e.Added, holepunch.Protocol) {
+				continue
+			}
+			p = e.Peer
+		}
+		behind := h.swarm.Connectedness(p) == network.Limited &&
+			slices.ContainsFunc(h.swarm.ConnsToPeer(p), func(c network.Conn) bool { return c.Stat().Direction == network.DirInbound })
+		// While we are not ready either, libp2p would have us wait without end.
+		if !behind || !slices.Contains(h.p2p.Mux().Protocols(), holepunch.Protocol) {
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+			h.wg.Go(func() { // ends with the host
+				defer func() { <-slots }()
+				if err := r.punch.Load().DirectConnect(p); err != nil {
+					r.log.LogAttrs(ctx, slog.LevelDebug, "mesh.punch_failed", slog.String("peer", p.String()), slog.Any("err", err))
+				}
+			})
+		default: // many peers are at it; this one stays on the relay
+		}
+	}
 }
 
 // close ends it before the host.
