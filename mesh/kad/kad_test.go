@@ -201,6 +201,17 @@ func reads(t testing.TB, from *member, who peer.ID, want []byte) {
 	})
 }
 
+// The only node of a mesh is found by the agent that knows it.
+func TestFindTheOnlyNode(t *testing.T) {
+	alone := start(t, quic, server())
+	if err := alone.Announce([]string{"sales"}); err != nil {
+		t.Fatal(err)
+	}
+	agent := start(t, "", Config{}, alone)
+	ready(t, agent)
+	has(t, agent, "sales", alone.id())
+}
+
 func TestFind(t *testing.T) {
 	a := start(t, quic, server())
 	b := start(t, tcp, server(), a)

@@ -2,6 +2,7 @@ package kad
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,7 +31,7 @@ func TestRestart(t *testing.T) {
 	if err := owner.Announce([]string{"sales"}); err != nil {
 		t.Fatal(err)
 	}
-	has(t, k, "sales", owner.id())
+	keeps(t, k, "sales", owner.id())
 	reads(t, k, owner.id(), value)
 	if err := k.DHT.Close(); err != nil {
 		t.Fatal(err)
@@ -42,10 +43,19 @@ func TestRestart(t *testing.T) {
 	agent := start(t, "", Config{}, k)
 	ready(t, agent)
 	reads(t, agent, owner.id(), value)
-	infos, err := k.dht.ProviderStore().GetProviders(t.Context(), NameKey("sales").Hash())
-	if err != nil || len(infos) != 1 || infos[0].ID != owner.id() {
-		t.Errorf("provider records after the restart: %v, %v", infos, err)
-	}
+	keeps(t, k, "sales", owner.id())
+}
+
+// keeps waits until k itself has the record that who has name.
+func keeps(t *testing.T, k *member, name string, who peer.ID) {
+	t.Helper()
+	eventually(t, func(ctx context.Context) error {
+		infos, err := k.dht.ProviderStore().GetProviders(ctx, NameKey(name).Hash())
+		if err != nil || len(infos) != 1 || infos[0].ID != who {
+			return fmt.Errorf("provider records of %s: %v, %v", name, infos, err)
+		}
+		return nil
+	})
 }
 
 // A process that is killed has not closed its store.
