@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 hostile=node/sandbox/testdata/hostile/modules
 packages='clang-14 lld-14 libclang-rt-14-dev-wasm32 wasi-libc wabt'
-go_modules='grep head-schema'
+go_modules='grep head-schema merge-stats'
 
 say() { echo "build.sh: $*" >&2; }
 die() { say "$*"; exit 1; }

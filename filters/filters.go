@@ -15,7 +15,7 @@ import (
 	"strings"
 )
 
-//go:embed stats/stats.wasm grep/grep.wasm head-schema/head-schema.wasm
+//go:embed stats/stats.wasm grep/grep.wasm head-schema/head-schema.wasm merge-stats/merge-stats.wasm
 //go:embed testguest/*.wasm
 var modules embed.FS
 
