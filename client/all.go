@@ -133,13 +133,7 @@ func enough(dataset string, results []NodeResult, least int) error {
 	if answered >= least {
 		return nil
 	}
-	code := fault.Unreachable
-	if len(why) > 0 {
-		if f, ok := fault.From(why[0].err); ok {
-			code = f.Code
-		}
-	}
-	return &fault.Error{Code: code, Rule: "min_nodes", Owner: fault.Agent,
+	return &fault.Error{Code: why.code(), Rule: "min_nodes", Owner: fault.Agent,
 		Message: fmt.Sprintf("%d of %d nodes answered, and %d are needed", answered, len(results), least),
 		Hint:    "see what each of the others said; a smaller number of nodes may be enough"}
 }

@@ -232,6 +232,20 @@ type refusal struct {
 
 type refusals []refusal
 
+// code is Unreachable if any node could not be reached: another try may help.
+// Else it is that of the first reason.
+func (r refusals) code() fault.Code {
+	code := fault.Code("")
+	for _, one := range r {
+		f, ok := fault.From(one.err)
+		if !ok || f.Code == fault.Unreachable {
+			return fault.Unreachable
+		}
+		code = cmp.Or(code, f.Code)
+	}
+	return cmp.Or(code, fault.Unreachable)
+}
+
 // maxExplained is how many of many reasons an error repeats.
 const maxExplained = 8
 
@@ -256,11 +270,7 @@ func (r refusals) explain(name string) error {
 	if n := len(r) - len(lines); n > 0 {
 		lines = append(lines, fmt.Sprintf("and %d more", n))
 	}
-	code := fault.Unreachable
-	if f, ok := fault.From(r[0].err); ok {
-		code = f.Code
-	}
-	return &fault.Error{Code: code, Rule: "providers", Owner: fault.Agent,
+	return &fault.Error{Code: r.code(), Rule: "providers", Owner: fault.Agent,
 		Message: fmt.Sprintf("none of the %d nodes that announce dataset %q can be asked", len(r), name),
 		Hint:    strings.Join(lines, "; ")}
 }
