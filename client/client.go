@@ -129,8 +129,8 @@ func Dial(ctx context.Context, node string, o Options) (_ *Client, err error) {
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		relayed := strings.Contains(node, "/p2p-circuit/") // else what relays take is not worth its cost
-		reach := mesh.Reach{DialRelays: relayed, HolePunch: relayed}
+		// Punching takes a port that is open, and is for nothing on a direct way.
+		reach := mesh.Reach{DialRelays: true, HolePunch: strings.Contains(node, "/p2p-circuit/")}
 		if c.host, err = mesh.New(mesh.Config{Key: o.Identity.Key(), Log: o.Log, Reach: reach}); err != nil {
 			return nil, err
 		}
