@@ -76,7 +76,7 @@ func lanes(ctx context.Context, l *lab) ([]row, error) {
 	}
 	var rows []row
 	for _, t := range transports {
-		order, err := json.Marshal(lanesOrder{addrs[t], l.n(400, 25)})
+		order, err := json.Marshal(lanesOrder{addrs[t], l.n(200, 25)})
 		if err != nil {
 			return nil, err
 		}

@@ -203,9 +203,9 @@ func connect(ctx context.Context, info peer.AddrInfo, o Options, g *held, dialTi
 	}
 	c := &Client{o: o, agent: o.Identity.ID(), grantHash: g.Hash, host: o.Host}
 	if c.host == nil {
-		// What relays take is not worth its cost for an address that has none.
-		relayed := slices.ContainsFunc(info.Addrs, isRelayed)
-		if c.host, err = newHost(o.Identity, o.Member, o.Log, mesh.Reach{DialRelays: relayed, HolePunch: relayed}, nil); err != nil {
+		// Punching takes a port that is open, and is for nothing on a direct way.
+		reach := mesh.Reach{DialRelays: true, HolePunch: slices.ContainsFunc(info.Addrs, isRelayed)}
+		if c.host, err = newHost(o.Identity, o.Member, o.Log, reach, nil); err != nil {
 			return nil, err
 		}
 		c.ownHost = true
