@@ -33,6 +33,9 @@ const (
 	// pingTime bounds the dial and ping of one provider: the mesh remembers nodes
 	// for hours after they have gone.
 	pingTime = 5 * time.Second
+	// quiet ends a search that has found nothing more for that long: peers that are
+	// gone would be waited for much longer.
+	quiet = 3 * time.Second
 	// joinTime bounds the wait for the first peer of the mesh.
 	joinTime = 15 * time.Second
 	// maxPattern bounds a pattern, in bytes.
@@ -188,7 +191,14 @@ func (m *Mesh) find(ctx context.Context, pattern string, ping bool) iter.Seq2[*P
 			var some sync.WaitGroup
 			defer some.Wait()
 			room := make(chan struct{}, lookups)
-			for info := range m.dht.Providers(ctx, key) {
+			search, stop := context.WithCancel(ctx)
+			defer stop()
+			var ends *time.Timer
+			for info := range m.dht.Providers(search, key) {
+				if ends == nil {
+					ends = time.AfterFunc(quiet, stop)
+				}
+				ends.Reset(quiet)
 				select {
 				case room <- struct{}{}:
 				case <-ctx.Done():
