@@ -32,7 +32,7 @@ const (
 	lookupTime = 10 * time.Second
 	// pingTime bounds the dial and ping of one provider: the mesh remembers nodes
 	// for hours after they have gone.
-	pingTime = 5 * time.Second
+	pingTime = 3 * time.Second
 	// quiet ends a search that has found nothing more for that long: peers that are
 	// gone would be waited for much longer.
 	quiet = 3 * time.Second
@@ -295,8 +295,10 @@ func (m *Mesh) Locate(ctx context.Context, node string) (peer.AddrInfo, error) {
 	if r, err := m.record(look, id); err == nil {
 		info.Addrs = mergeAddrs(r.Addrs, nil)
 	}
-	if found, err := m.dht.FindPeer(look, id); err == nil {
-		info.Addrs = append(info.Addrs, found.Addrs...)
+	if len(info.Addrs) == 0 { // it publishes nothing, or is only an agent
+		if found, err := m.dht.FindPeer(look, id); err == nil {
+			info.Addrs = found.Addrs
+		}
 	}
 	if ctx.Err() != nil {
 		return info, ctx.Err()
