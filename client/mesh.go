@@ -60,6 +60,9 @@ type JoinOptions struct {
 	// Trust are operators who may vouch for the nodes of a realm, besides the
 	// issuer of a grant.
 	Trust []peer.ID
+	// Policy chooses whom the agent asks on its way, and which providers come
+	// first. Nil: everyone, as they come.
+	Policy kad.Policy
 	// Log gets what goes on beneath. Nil discards it.
 	Log *slog.Logger
 }
@@ -124,7 +127,7 @@ func start(ctx context.Context, o JoinOptions, boot []peer.AddrInfo) (*Mesh, err
 	if m.host, err = newHost(o.Identity, o.Member, o.Log, mesh.Reach{DialRelays: true, HolePunch: true}, m.resolve); err != nil {
 		return nil, err
 	}
-	m.dht, err = kad.New(ctx, kad.Config{Host: m.host, Bootstrap: boot, MDNS: o.MDNS, Log: o.Log,
+	m.dht, err = kad.New(ctx, kad.Config{Host: m.host, Bootstrap: boot, MDNS: o.MDNS, Policy: o.Policy, Log: o.Log,
 		Validator: catalog.Validator{Now: m.now}})
 	if err != nil {
 		m.Close()

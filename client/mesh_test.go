@@ -46,9 +46,17 @@ func newTown(t *testing.T) *town {
 
 // add makes a node that joins by the first one. Its record says what change wants.
 func (w *town) add(change func(*settler, *catalog.Record)) *settler {
+	w.t.Helper()
+	n := &settler{id: identity.Generate()}
+	w.start(n, change)
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+// start starts n, at a port that it did not have before.
+func (w *town) start(n *settler, change func(*settler, *catalog.Record)) {
 	t := w.t
 	t.Helper()
-	n := &settler{id: identity.Generate()}
 	var err error
 	if n.host, err = mesh.New(mesh.Config{Key: n.id.Key(), Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}}); err != nil {
 		t.Fatal(err)
@@ -92,8 +100,12 @@ func (w *town) add(change func(*settler, *catalog.Record)) *settler {
 	if err := n.dht.Announce(names); err != nil {
 		t.Fatal(err)
 	}
-	w.nodes = append(w.nodes, n)
-	return n
+}
+
+// stop ends n.
+func (n *settler) stop() {
+	n.dht.Close()
+	n.host.Close()
 }
 
 func parse(t *testing.T, addr string) peer.AddrInfo {
@@ -258,6 +270,43 @@ func TestDialByName(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Run(t.Context(), client.Request{Module: []byte{0}}); !errors.Is(err, reached) {
 		t.Errorf("run: %v", err)
+	}
+}
+
+// A client follows a node that comes back somewhere else.
+func TestRunFollowsANodeThatMoved(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: the dial of where the node was takes 15 s to fail")
+	}
+	w := newTown(t)
+	w.add(plain)
+	n := w.add(plain)
+	m := w.join(client.JoinOptions{})
+	moved := make(chan struct{})
+	c, err := client.Dial(t.Context(), "@d", client.Options{Identity: w.agent, Mesh: m, Grant: w.grant(n.id.ID().String()), Reconnect: time.Minute,
+		Progress: func(p client.Phase, _ int) {
+			if p != client.Waiting { // it was noticed that the node is gone
+				return
+			}
+			select {
+			case <-moved:
+			default:
+				w.start(n, plain)
+				close(moved)
+			}
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	before := n.host.Addrs()[0]
+	n.stop()
+	if err := settled(t, c); !errors.Is(err, reached) {
+		t.Fatalf("run: %v", err)
+	}
+	<-moved
+	if n.host.Addrs()[0] == before {
+		t.Error("the node did not move")
 	}
 }
 

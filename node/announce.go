@@ -63,7 +63,7 @@ func (n *Node) joinMesh(ctx context.Context, state string, id *identity.Identity
 		}
 	}
 	dht, err := kad.New(ctx, kad.Config{Host: n.host, Server: true, Bootstrap: boot, Dir: filepath.Join(state, "kad"),
-		MDNS: c.Mesh.MDNS, Tuning: c.Mesh.Kad.Tuning(), Validator: catalog.Validator{Now: time.Now}, Log: n.log})
+		MDNS: c.Mesh.MDNS, Policy: c.Mesh.Policy, Tuning: c.Mesh.Kad.Tuning(), Validator: catalog.Validator{Now: time.Now}, Log: n.log})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ type Kad struct {
 	Reprovide    Duration `toml:"reprovide"`     // how often this node announces its names; default "8h"
 	MaxValues    int      `toml:"max_values"`    // records of other nodes kept here, up to 64 KiB each; default 2048
 	MaxProviders int      `toml:"max_providers"` // names announced by other nodes kept here; default 65536
+	// RoutingFilter and QueryFilter are "any", the default, "public" or "private":
+	// whom the routing table takes, and whom a query asks, by their addresses.
+	RoutingFilter string `toml:"routing_filter"`
+	QueryFilter   string `toml:"query_filter"`
 }
 
 // Tuning is k in the words of package kad.
@@ -29,6 +33,7 @@ func (k Kad) Tuning() kad.Tuning {
 		Refresh: time.Duration(k.Refresh), RecordAge: time.Duration(k.RecordAge), Republish: time.Duration(k.Republish),
 		ProviderAge: time.Duration(k.ProviderAge), Reprovide: time.Duration(k.Reprovide),
 		MaxValues: k.MaxValues, MaxProviders: k.MaxProviders,
+		RoutingFilter: kad.Filter(k.RoutingFilter), QueryFilter: kad.Filter(k.QueryFilter),
 	}
 }
 

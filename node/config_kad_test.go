@@ -24,6 +24,8 @@ provider_age = "6h"
 reprovide = "2h"
 max_values = 100
 max_providers = 200
+routing_filter = "private"
+query_filter = "public"
 `), &c)
 	if err != nil {
 		t.Fatal(err)
@@ -35,6 +37,7 @@ max_providers = 200
 		BucketSize: 8, Concurrency: 3, Resiliency: 2,
 		Refresh: time.Minute, RecordAge: 12 * time.Hour, Republish: 30 * time.Minute,
 		ProviderAge: 6 * time.Hour, Reprovide: 2 * time.Hour, MaxValues: 100, MaxProviders: 200,
+		RoutingFilter: kad.Private, QueryFilter: kad.Public,
 	}
 	if got := c.Mesh.Kad.Tuning(); got != want {
 		t.Errorf("read as %+v, want %+v", got, want)
@@ -57,6 +60,8 @@ func TestKadConfigRefuses(t *testing.T) {
 		{"record_age = \"2h\"\nrepublish = \"90m\"", "mesh.kad.republish: must be 1s to 1h0m0s"},
 		{`provider_age = "1000h"`, "mesh.kad.provider_age: must be 2s to 720h0m0s"},
 		{`reprovide = "13h"`, "mesh.kad.reprovide: must be 1s to 12h0m0s"},
+		{`routing_filter = "lan"`, `mesh.kad.routing_filter: "lan" is not "any", "public" or "private"`},
+		{`query_filter = "lan"`, `mesh.kad.query_filter: "lan" is not`},
 		{`max_values = -1`, "mesh.kad.max_values: must be 1 to 1048576"},
 		{`max_providers = 100000000`, "mesh.kad.max_providers: must be 1 to 16777216"},
 	} {

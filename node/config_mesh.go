@@ -51,7 +51,10 @@ type Mesh struct {
 	// in whose name the node serves datasets; Member is one, too. They are read
 	// anew for each catalog record.
 	Vouchers []string `toml:"vouchers"`
-	Kad      Kad      `toml:"kad"`
+	// Policy is for programs that embed a node; it is not in node.toml. Nil takes
+	// everyone into the routing.
+	Policy kad.Policy `toml:"-"`
+	Kad    Kad        `toml:"kad"`
 	// Reach is what the node does about NATs.
 	Reach Reach `toml:"reach"`
 }

@@ -90,11 +90,15 @@ func (d *DHT) Value(ctx context.Context, p peer.ID) ([]byte, error) {
 		return nil, d.explain(err, "the search in the mesh failed", "try again")
 	}
 	var best []byte
+	var settled *time.Timer
 	for v := range found { // each better than the one before
-		if best == nil {
-			defer time.AfterFunc(valueSettles, cancel).Stop()
+		if settled == nil {
+			settled = time.AfterFunc(valueSettles, cancel)
 		}
 		best = v
+	}
+	if settled != nil {
+		settled.Stop()
 	}
 	if best != nil {
 		return best, nil

@@ -127,6 +127,30 @@ func (p *picky) Score(id peer.ID) float64 {
 	return p.score[id]
 }
 
+// Peers on loopback are in no routing table that is for the public internet.
+func TestFilters(t *testing.T) {
+	a := start(t, quic, server())
+	for _, f := range []Filter{Any, Public} {
+		agent := start(t, "", Config{Tuning: Tuning{RoutingFilter: f, QueryFilter: f}}, a)
+		if f == Any {
+			ready(t, agent)
+			continue
+		}
+		eventually(t, func(context.Context) error { // it is known well enough to be taken
+			if ps, err := agent.host.Peerstore().SupportsProtocols(a.id(), Protocol); err != nil || len(ps) == 0 {
+				return fmt.Errorf("the peer is not identified: %v", err)
+			}
+			return nil
+		})
+		if err := agent.dht.RefreshRoutingTable(); err == nil { // it is tried once more
+			t.Log("nobody to refresh from")
+		}
+		if n := len(agent.Peers()); n != 0 {
+			t.Errorf("%s: %d peers", f, n)
+		}
+	}
+}
+
 func TestPolicy(t *testing.T) {
 	a := start(t, quic, server())
 	var nodes []*member

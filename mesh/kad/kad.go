@@ -176,6 +176,7 @@ func (d *DHT) start(ctx context.Context, c Config) (err error) {
 		mode = dht.ModeServer // never by reachability: in a private network nobody is reachable from outside
 	}
 	t := d.tuning
+	inTable, asked := t.RoutingFilter.routing(), t.QueryFilter.query()
 	d.dht, err = dht.New(guardedHost{d.host},
 		dht.ProtocolPrefix(Prefix),
 		dht.Mode(mode),
@@ -190,9 +191,11 @@ func (d *DHT) start(ctx context.Context, c Config) (err error) {
 		dht.ValueGCInterval(t.RecordAge/2),
 		dht.ProviderManagerOpts(records.ProvideValidity(t.ProviderAge), records.ProviderAddrTTL(t.ProviderAge),
 			records.CleanupInterval(t.ProviderAge/16), records.Cache(noCache{})),
-		dht.RoutingTableFilter(func(_ any, p peer.ID) bool { return d.open.Load() && d.policy.Route(p) }),
+		dht.RoutingTableFilter(func(self any, p peer.ID) bool { return d.open.Load() && inTable(self, p) && d.policy.Route(p) }),
 		// kad-dht puts into its table whoever answers a query.
-		dht.QueryFilter(func(_ any, p peer.AddrInfo) bool { return d.policy.Route(p.ID) && d.policy.Query(p) }),
+		dht.QueryFilter(func(self any, p peer.AddrInfo) bool {
+			return asked(self, p) && d.policy.Route(p.ID) && d.policy.Query(p)
+		}),
 		dht.AddressFilter(reachable),
 		dht.OnRequestHook(onRequest),
 	)

@@ -3,6 +3,9 @@ package kad
 import (
 	"fmt"
 	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // Defaults of Tuning.
@@ -51,6 +54,46 @@ type Tuning struct {
 	Reprovide    time.Duration // of the own names; 1 s to half of ProviderAge, default DefaultReprovide
 	MaxValues    int           // of others; 1 to 1<<20, default DefaultMaxValues
 	MaxProviders int           // records of others; 1 to 1<<24, default DefaultMaxProviders
+	// RoutingFilter and QueryFilter choose by address whom the routing table takes
+	// and whom a query asks, before Config.Policy does. Default Any.
+	RoutingFilter, QueryFilter Filter
+}
+
+// Filter chooses peers by their addresses, as the filters of kad-dht do.
+type Filter string
+
+const (
+	Any     Filter = "any"     // whatever addresses they have
+	Public  Filter = "public"  // those with an address of the public internet, not counting relays
+	Private Filter = "private" // those of the same private network; in a query, those with any address
+)
+
+func (f Filter) validate() error {
+	switch f {
+	case "", Any, Public, Private:
+		return nil
+	}
+	return fmt.Errorf("%q is not %q, %q or %q", string(f), Any, Public, Private)
+}
+
+func (f Filter) query() dht.QueryFilterFunc {
+	switch f {
+	case Public:
+		return dht.PublicQueryFilter
+	case Private:
+		return dht.PrivateQueryFilter
+	}
+	return func(any, peer.AddrInfo) bool { return true }
+}
+
+func (f Filter) routing() dht.RouteTableFilterFunc {
+	switch f {
+	case Public:
+		return dht.PublicRoutingTableFilter
+	case Private:
+		return dht.PrivateRoutingTableFilter
+	}
+	return func(any, peer.ID) bool { return true }
 }
 
 const (
@@ -84,6 +127,12 @@ func orDefault[T int | time.Duration](v *T, d T) {
 // node.toml.
 func (t Tuning) Validate() error {
 	t = t.WithDefaults()
+	if err := t.RoutingFilter.validate(); err != nil {
+		return fmt.Errorf("routing_filter: %w", err)
+	}
+	if err := t.QueryFilter.validate(); err != nil {
+		return fmt.Errorf("query_filter: %w", err)
+	}
 	for _, f := range []struct {
 		key           string
 		value, lo, hi int
