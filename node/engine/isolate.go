@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/liop-project/liop/node/bounds"
@@ -37,9 +39,20 @@ func isolate(ctx context.Context) (isolation, error) {
 		if c.name == "" {
 			return isolation{}, fmt.Errorf("no worker can be locked down: %w", err)
 		}
-		lacks = []*wire.Gap{missing(c, err)}
+		lacks = lack(lacks, missing(c, err))
 	}
 	return isolation{}, errors.New("no way to start workers is known on this system")
+}
+
+// lack adds a gap, which takes the place of one about a part of the same feature.
+func lack(gaps []*wire.Gap, more *wire.Gap) []*wire.Gap {
+	if more == nil {
+		return gaps
+	}
+	gaps = slices.DeleteFunc(gaps, func(g *wire.Gap) bool {
+		return g.Feature == more.Feature || strings.HasPrefix(g.Feature, more.Feature+":")
+	})
+	return append(gaps, more)
 }
 
 // rehearse starts a worker that locks itself down and ends.
