@@ -332,7 +332,7 @@ func mergeAddrs(record []string, known []ma.Multiaddr) []ma.Multiaddr {
 			out = append(out, a)
 		}
 	}
-	return append(out, known...)
+	return ma.Unique(append(out, known...))
 }
 
 // parsePattern is the name under which the providers are to be found that a
