@@ -37,6 +37,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
@@ -191,10 +192,19 @@ func New(c Config) (*Host, error) {
 		resources.Close()
 		return nil, fmt.Errorf("mesh: make connection manager: %w", err)
 	}
+	peers, err := pstoremem.NewPeerstore(
+		pstoremem.WithMaxAddresses(limits.MaxConns*addrsPerConn),
+		pstoremem.WithMaxSignedPeerRecords(limits.MaxConns*recordsPerConn))
+	if err != nil {
+		conns.Close()
+		resources.Close()
+		return nil, fmt.Errorf("mesh: make peer store: %w", err)
+	}
 	r, reachOptions := newReach(c, h.admit, h.log)
 	h.reach = r
 	h.p2p, err = libp2p.New(
 		libp2p.Identity(c.Key),
+		libp2p.Peerstore(peers),
 		libp2p.UserAgent(userAgent),
 		libp2p.NoListenAddrs, // see listen
 		libp2p.Transport(libp2pquic.NewTransport),
@@ -212,6 +222,7 @@ func New(c Config) (*Host, error) {
 		libp2p.Ping(true),
 	)
 	if err != nil {
+		peers.Close()
 		conns.Close()
 		resources.Close()
 		return nil, fmt.Errorf("mesh: make libp2p host: %w", err)

@@ -40,6 +40,13 @@ const (
 	// the host as a whole has room for.
 	systemStreamsPerConn = 16
 
+	// addrsPerConn and recordsPerConn bound what is remembered of peers that are
+	// not connected, which other peers name: addresses, at about 100 bytes each,
+	// and signed lists of addresses of at most 8 KiB. libp2p's own bounds are a
+	// million and a hundred thousand.
+	addrsPerConn   = 64
+	recordsPerConn = 4
+
 	// laneStreamsPerPeer is the hard stop of libp2p behind MaxConnsPerPeer of
 	// ServeOptions, in each direction.
 	laneStreamsPerPeer = 64
