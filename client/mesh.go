@@ -78,8 +78,8 @@ type Mesh struct {
 }
 
 // Join makes the agent a client of the mesh's DHT. It returns when a peer of the
-// mesh answers, or with an error of code Unreachable after joinTime. The caller
-// must Close the Mesh.
+// mesh answers; or after 15 s, or when all bootstrap peers have refused, with an
+// error of code Unreachable or Denied. The caller must Close the Mesh.
 func Join(ctx context.Context, o JoinOptions) (*Mesh, error) {
 	if o.Identity == nil {
 		return nil, errors.New("client: JoinOptions.Identity is missing")
@@ -100,13 +100,43 @@ func Join(ctx context.Context, o JoinOptions) (*Mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	wait, cancel := context.WithTimeout(ctx, joinTime)
-	defer cancel()
-	if err := m.dht.WaitReady(wait); err != nil {
+	if err := m.wait(ctx, boot, o.MDNS); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
+}
+
+// wait waits for the first peer of the mesh. It gives up before joinTime if every
+// bootstrap peer refuses, and nobody else can come.
+func (m *Mesh) wait(ctx context.Context, boot []peer.AddrInfo, others bool) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	why := make(chan error, len(boot))
+	var pings sync.WaitGroup
+	defer pings.Wait()
+	defer cancel()
+	for _, b := range boot {
+		pings.Go(func() {
+			_, err := m.Ping(ctx, b)
+			why <- err
+		})
+	}
+	ready := make(chan error, 1)
+	pings.Go(func() { ready <- m.dht.WaitReady(ctx) })
+	refused := 0
+	for {
+		select {
+		case err := <-ready:
+			return err
+		case err := <-why:
+			if err != nil {
+				refused++
+			}
+			if refused == len(boot) && !others {
+				return err
+			}
+		}
+	}
 }
 
 // Alone is Join without a mesh: it reaches nodes whose multiaddrs are known.

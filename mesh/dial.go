@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"google.golang.org/grpc"
 
@@ -205,10 +207,24 @@ func (h *Host) release(c *Conn) {
 		return
 	}
 	for _, nc := range h.swarm.ConnsToPeer(c.info.ID) {
-		if nc.Stat().Direction == network.DirOutbound {
+		if nc.Stat().Direction == network.DirOutbound && !isInUse(nc) {
 			nc.Close()
 		}
 	}
+}
+
+// isInUse reports whether a protocol of somebody else's, such as discovery, has
+// a stream on nc. Lanes end with their Conn, and the others by themselves.
+func isInUse(nc network.Conn) bool {
+	return slices.ContainsFunc(nc.GetStreams(), func(s network.Stream) bool {
+		switch p := s.Protocol(); p {
+		case "", ping.ID, identify.ID, identify.IDPush, memberProtocol:
+			return false
+		default:
+			_, isLane := Lane(p).limits()
+			return !isLane
+		}
+	})
 }
 
 // connect returns the best connection to the peer, and makes one if there is
