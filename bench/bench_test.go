@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -103,7 +104,11 @@ func TestNeighbours(t *testing.T) {
 		if err := serveNeighbours([]string{string(order)}, &out); err != nil {
 			t.Fatal(err)
 		}
+		var n int
 		var r neighboursResult
+		if _, err := fmt.Fscan(&out, &n); err != nil {
+			t.Fatal(err)
+		}
 		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}

@@ -72,8 +72,8 @@ func neighbour(ctx context.Context, l *lab) ([]row, error) {
 func tenths(v float64) figure { return figure{math.Round(10*v) / 10, pieces} }
 
 func (l *lab) neighbours(ctx context.Context, n int, dht bool) (r neighboursResult, err error) {
-	// In 60 s each keepalive has come.
-	order, err := json.Marshal(neighboursOrder{n, dht, time.Duration(l.n(60, 5)) * time.Second})
+	// QUIC's keepalives come every 15 s.
+	order, err := json.Marshal(neighboursOrder{n, dht, time.Duration(l.n(30, 5)) * time.Second})
 	if err != nil {
 		return r, err
 	}
@@ -84,11 +84,15 @@ func (l *lab) neighbours(ctx context.Context, n int, dht bool) (r neighboursResu
 		return r, err
 	}
 	defer c.stop()
+	if _, err := c.line(ctx); err != nil { // all are connected
+		return r, err
+	}
 	err = c.answer(ctx, &r)
 	return r, err
 }
 
-// serveNeighbours is the process neighboursName.
+// serveNeighbours is the process neighboursName: it says how many hosts there are
+// when all are connected, and the result when it was idle.
 func serveNeighbours(args []string, stdout io.Writer) error {
 	var o neighboursOrder
 	if len(args) != 1 {
@@ -158,6 +162,7 @@ func serveNeighbours(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(stdout, len(hosts))
 	start := time.Now()
 	time.Sleep(o.Idle) // this is the measurement
 	after, err := ownCPU()
