@@ -90,13 +90,15 @@ func (d *DHT) Value(ctx context.Context, p peer.ID) ([]byte, error) {
 		return nil, d.explain(err, "the search in the mesh failed", "try again")
 	}
 	var best []byte
+	var settle *time.Timer
 	for v := range found { // each better than the one before
-		if best == nil {
-			defer time.AfterFunc(valueSettles, cancel).Stop()
+		if settle == nil {
+			settle = time.AfterFunc(valueSettles, cancel)
 		}
 		best = v
 	}
-	if best != nil {
+	if settle != nil {
+		settle.Stop()
 		return best, nil
 	}
 	return nil, d.explain(ctx.Err(), "no peer of the mesh has a record of that node",
