@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -88,6 +89,47 @@ func TestQuickLanes(t *testing.T) {
 		if r.target.met != nil && r.ratio() > 10 {
 			t.Errorf("%s: %.1f times as long as alone", r.what, r.ratio())
 		}
+	}
+}
+
+// TestNeighbours takes few hosts and no time, for the shape of the result.
+func TestNeighbours(t *testing.T) {
+	goroutines := map[bool]float64{}
+	for _, dht := range []bool{false, true} {
+		order, err := json.Marshal(neighboursOrder{N: 4, DHT: dht, Idle: time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := serveNeighbours([]string{string(order)}, &out); err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		var r neighboursResult
+		if _, err := fmt.Fscan(&out, &n); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		goroutines[dht] = r.Goroutines
+	}
+	if goroutines[false] < 1 || goroutines[true] <= goroutines[false] {
+		t.Errorf("goroutines for each end, by whether there is a DHT: %v", goroutines)
+	}
+}
+
+func TestLeftOpen(t *testing.T) {
+	var left leftOpen
+	order := ""
+	c := contender{name: "c", after: left.close, op: func(context.Context) error {
+		for _, name := range []string{"a", "b"} {
+			left.add(closer(func() error { order += name; return nil }))
+		}
+		return io.ErrUnexpectedEOF
+	}}
+	if _, err := c.time(t.Context()); !errors.Is(err, io.ErrUnexpectedEOF) || order != "ba" || len(left) != 0 {
+		t.Errorf("closed %q, left %d, %v", order, len(left), err)
 	}
 }
 

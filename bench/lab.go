@@ -97,8 +97,9 @@ type dataNode struct {
 }
 
 // startNode starts a node that serves smallSet and one more dataset, unless
-// that has no name. The caller must stop it.
-func (l *lab) startNode(ctx context.Context, name, dir string) (_ *dataNode, err error) {
+// that has no name, and joins the mesh of the peers in boot. The caller must stop
+// it.
+func (l *lab) startNode(ctx context.Context, name, dir string, boot ...string) (_ *dataNode, err error) {
 	small, err := l.small()
 	if err != nil {
 		return nil, err
@@ -114,6 +115,9 @@ func (l *lab) startNode(ctx context.Context, name, dir string) (_ *dataNode, err
 	if name != "" {
 		args = append(args, "--data", name+"="+dir)
 	}
+	for _, b := range boot {
+		args = append(args, "--bootstrap", b)
+	}
 	var cmd *exec.Cmd
 	if l.profile == "" {
 		liop, err := l.liop()
@@ -123,7 +127,7 @@ func (l *lab) startNode(ctx context.Context, name, dir string) (_ *dataNode, err
 		cmd = exec.Command(liop, args...)
 	} else {
 		cmd = exec.Command("/proc/self/exe")
-		cmd.Args = []string{nodeName, filepath.Join(l.profile, fmt.Sprintf("node%d.pprof", l.made)), home, smallSet, small}
+		cmd.Args = []string{nodeName, filepath.Join(l.profile, fmt.Sprintf("node%d.pprof", l.made)), home, strings.Join(boot, ","), smallSet, small}
 		if name != "" {
 			cmd.Args = append(cmd.Args, name, dir)
 		}
@@ -159,12 +163,17 @@ type agent struct {
 // defaults, except those that would end the measuring.
 func (n *dataNode) newAgent(dataset string, limits grant.Limits) (agent, error) {
 	a := agent{id: identity.Generate()}
+	var err error
+	a.chain, err = n.grantTo(a.id, dataset, limits)
+	return a, err
+}
+
+// grantTo is newAgent for an identity that there is.
+func (n *dataNode) grantTo(id *identity.Identity, dataset string, limits grant.Limits) (string, error) {
 	limits.Runs = 1_000_000
 	limits.Concurrency = 64
-	var err error
-	a.chain, err = grant.Issue(n.owner.Ed25519(), grant.Spec{Holder: a.id.ID(), Audience: peer.ID(n.owner.ID()).String(),
+	return grant.Issue(n.owner.Ed25519(), grant.Spec{Holder: id.ID(), Audience: peer.ID(n.owner.ID()).String(),
 		Datasets: []string{dataset}, Limits: limits}, time.Now())
-	return a, err
 }
 
 // dial opens a session for a new agent.
@@ -241,19 +250,21 @@ func (c *child) stop() {
 }
 
 // serveNode is the process nodeName: `liop node` with a CPU profile. args are
-// the profile's file, the home, and pairs of dataset name and folder.
+// the profile's file, the home, the bootstrap peers with commas between them, and
+// pairs of dataset name and folder.
 func serveNode(args []string) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(args) < 2 || len(args)%2 != 0 {
-		return errors.New("want PROFILE HOME [NAME DIR]")
+	if len(args) < 3 || len(args)%2 != 1 {
+		return errors.New("want PROFILE HOME BOOTSTRAP [NAME DIR]")
 	}
 	id, err := identity.Load(args[1])
 	if err != nil {
 		return err
 	}
 	c := node.Config{Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"}}
-	for i := 2; i < len(args); i += 2 {
+	c.Mesh.Bootstrap = strings.FieldsFunc(args[2], func(r rune) bool { return r == ',' })
+	for i := 3; i < len(args); i += 2 {
 		c.Datasets = append(c.Datasets, node.Dataset{Name: args[i], Dir: args[i+1]})
 	}
 	n, err := node.Start(ctx, args[1], id, c, slog.New(slog.NewJSONHandler(os.Stderr, nil)))

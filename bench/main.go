@@ -73,6 +73,8 @@ func maybeChild() {
 		err = serveLanes(os.Args[1:], os.Stdin, os.Stdout)
 	case agentsName:
 		err = serveAgents(os.Args[1:], os.Stdin, os.Stdout)
+	case neighboursName:
+		err = serveNeighbours(os.Args[1:], os.Stdout)
 	case nodeName:
 		err = serveNode(os.Args[1:])
 	default:
@@ -143,6 +145,7 @@ func groups() []group {
 		{"warm-run", warmRun},
 		{"throughput", throughput},
 		{"cold-dial", coldDial},
+		{"find", find},
 		{"cold-module", coldModule},
 		{"filter", filter},
 		{"kill", kill},
@@ -152,6 +155,7 @@ func groups() []group {
 		{"receipt", receipts},
 		{"footprint", footprint},
 		{"agents", agents},
+		{"neighbour", neighbour},
 	}
 }
 

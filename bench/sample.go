@@ -36,6 +36,9 @@ type contender struct {
 	op   func(context.Context) error
 	// before, if not nil, prepares each operation; its time does not count.
 	before func(context.Context) error
+	// after, if not nil, ends what an operation left open, if it failed, too; its
+	// time does not count.
+	after func() error
 }
 
 // sideBySide times n operations of each contender, in turns of some operations,
@@ -75,7 +78,11 @@ func (c contender) time(ctx context.Context) (time.Duration, error) {
 	}
 	start := time.Now()
 	err := c.op(ctx)
-	return time.Since(start), err
+	d := time.Since(start)
+	if c.after != nil {
+		err = errors.Join(err, c.after())
+	}
+	return d, err
 }
 
 // rate is how many operations a second end when inFlight callers each make one

@@ -7,6 +7,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -27,17 +28,11 @@ type streamLimiter struct {
 	most int // peers, far above those that can be connected
 
 	mu    sync.Mutex
-	peers map[peer.ID]*bucket // of connected peers that have opened a stream
-}
-
-// bucket is a token bucket of one peer.
-type bucket struct {
-	left float64
-	at   time.Time
+	peers map[peer.ID]*rate.Limiter // of connected peers that have opened a stream
 }
 
 func newStreamLimiter(r network.ResourceManager, maxConns int) *streamLimiter {
-	return &streamLimiter{ResourceManager: r, now: time.Now, most: 2 * maxConns, peers: map[peer.ID]*bucket{}}
+	return &streamLimiter{ResourceManager: r, now: time.Now, most: 2 * maxConns, peers: map[peer.ID]*rate.Limiter{}}
 }
 
 // OpenStream implements network.ResourceManager.
@@ -51,23 +46,15 @@ func (l *streamLimiter) OpenStream(p peer.ID, d network.Direction) (network.Stre
 func (l *streamLimiter) take(p peer.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := l.now()
-	b := l.peers[p]
-	if b == nil {
+	r := l.peers[p]
+	if r == nil {
 		if len(l.peers) >= l.most { // a stream may come after its peer was forgotten
 			clear(l.peers)
 		}
-		b = &bucket{left: streamBurst}
-		l.peers[p] = b
-	} else {
-		b.left = min(b.left+now.Sub(b.at).Seconds()*streamsPerSecond, streamBurst)
+		r = rate.NewLimiter(streamsPerSecond, streamBurst)
+		l.peers[p] = r
 	}
-	b.at = now
-	if b.left < 1 {
-		return false
-	}
-	b.left--
-	return true
+	return r.AllowN(l.now(), 1)
 }
 
 // forgetOn has peers that go away forgotten: coming back takes a handshake, of
