@@ -239,6 +239,7 @@ func TestMembershipExpires(t *testing.T) {
 		if p := receive(t, "end of the connection", gone); p != agent.ID() || node.admit(p) {
 			t.Fatalf("%s left, admitted: %v", p, node.admit(p))
 		}
+		c.Close() // the agent may not know yet that the connection is gone
 		wantFault(t, try(t, agent, node.Addrs()[0]), fault.Error{Code: fault.Denied, Rule: "peer", Hint: "expired"})
 		show(agent, o.token(t, agent.ID()))
 		if err := try(t, agent, node.Addrs()[0]); err != nil {
