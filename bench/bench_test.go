@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"os"
@@ -104,11 +103,7 @@ func TestNeighbours(t *testing.T) {
 		if err := serveNeighbours([]string{string(order)}, &out); err != nil {
 			t.Fatal(err)
 		}
-		var n int
 		var r neighboursResult
-		if _, err := fmt.Fscan(&out, &n); err != nil {
-			t.Fatal(err)
-		}
 		if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 			t.Fatal(err)
 		}

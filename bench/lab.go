@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -31,8 +32,9 @@ const (
 	// profile.
 	nodeName = "liop-bench-node"
 
-	startTime = 60 * time.Second // for a child to say where it listens
-	stopTime  = 20 * time.Second // for it to end by itself
+	startTime  = 60 * time.Second // for a child to say where it listens
+	answerTime = 5 * time.Minute  // for it to measure something
+	stopTime   = 20 * time.Second // for it to end by itself
 
 	smallSet = "small" // a dataset with one file of a few bytes
 )
@@ -219,17 +221,30 @@ func startChild(cmd *exec.Cmd, logFile string) (*child, error) {
 	return c, nil
 }
 
-// line is the next line that the child prints.
-func (c *child) line(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
+// line is the next line that the child prints at its start.
+func (c *child) line(ctx context.Context) (string, error) { return c.lineWithin(ctx, startTime) }
+
+// answer reads what the child has measured, as JSON, from the next line.
+func (c *child) answer(ctx context.Context, to any) error {
+	s, err := c.lineWithin(ctx, answerTime)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(s), to)
+}
+
+func (c *child) lineWithin(ctx context.Context, d time.Duration) (string, error) {
+	late := time.NewTimer(d)
+	defer late.Stop()
 	select {
 	case s, ok := <-c.lines:
 		if !ok {
 			words, _ := os.ReadFile(c.logFile)
-			return "", fmt.Errorf("%s ended at its start: %.500s", filepath.Base(c.cmd.Args[0]), words)
+			return "", fmt.Errorf("%s ended too early: %.500s", filepath.Base(c.cmd.Args[0]), words)
 		}
 		return s, nil
+	case <-late.C:
+		return "", fmt.Errorf("%s said nothing for %s", filepath.Base(c.cmd.Args[0]), d)
 	case <-ctx.Done():
 		return "", ctx.Err()
 	}

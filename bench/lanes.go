@@ -120,15 +120,6 @@ func (l *lab) startIn(n *netlab.Namespace, name string, args ...string) (*child,
 	return c, nil
 }
 
-// answer reads the next line of the child's stdout as JSON.
-func (c *child) answer(ctx context.Context, to any) error {
-	s, err := c.line(ctx)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(s), to)
-}
-
 // serveLanes is the process lanesName. It ends when its stdin does.
 func serveLanes(args []string, stdin io.Reader, stdout io.Writer) error {
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
@@ -183,7 +174,7 @@ func (source) ExecuteLogic(_ *liopv1.LogicRequest, s grpc.ServerStreamingServer[
 }
 
 func timeLanes(key crypto.PrivKey, o lanesOrder) (r lanesResult, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	h, err := mesh.New(mesh.Config{Key: key})
 	if err != nil {

@@ -100,7 +100,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
-	f.BoolVar(&o.quick, "quick", false, "fewer repetitions: under a minute, and noisier")
+	f.BoolVar(&o.quick, "quick", false, "fewer repetitions: about two minutes, and noisier")
 	only := f.String("only", "", "measure only the groups whose name matches this `regexp`: "+groupNames())
 	f.IntVar(&o.csvMB, "csv-mb", 0, fmt.Sprintf("size of the CSV file in MB (default %d, with --quick %d)", defaultCSV, quickCSV))
 	f.BoolVar(&o.json, "json", false, "print one JSON object instead of a table")

@@ -84,15 +84,11 @@ func (l *lab) neighbours(ctx context.Context, n int, dht bool) (r neighboursResu
 		return r, err
 	}
 	defer c.stop()
-	if _, err := c.line(ctx); err != nil { // all are connected
-		return r, err
-	}
 	err = c.answer(ctx, &r)
 	return r, err
 }
 
-// serveNeighbours is the process neighboursName: it says how many hosts there are
-// when all are connected, and the result when it was idle.
+// serveNeighbours is the process neighboursName.
 func serveNeighbours(args []string, stdout io.Writer) error {
 	var o neighboursOrder
 	if len(args) != 1 {
@@ -162,7 +158,6 @@ func serveNeighbours(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, len(hosts))
 	start := time.Now()
 	time.Sleep(o.Idle) // this is the measurement
 	after, err := ownCPU()
