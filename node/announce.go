@@ -28,6 +28,8 @@ const (
 	recordRenewal = 6 * time.Hour
 	// publishTime bounds one attempt to put a record into the DHT.
 	publishTime = time.Minute
+	// quickSizes is how long the first record waits for the sizes of datasets.
+	quickSizes = 2 * time.Second
 	// settleTime is how long addresses that changed may change again before a
 	// record says so.
 	settleTime = time.Second
@@ -126,8 +128,13 @@ func (a *announcer) close() error {
 // run publishes a record now, when the sizes of the datasets are known, when the
 // addresses change, and before the last one expires.
 func (a *announcer) run(ctx context.Context, changed <-chan any) {
-	a.publish(ctx, nil)
-	a.publish(ctx, a.sizes(ctx))
+	quick, cancel := context.WithTimeout(ctx, quickSizes)
+	sizes := a.sizes(quick)
+	cancel()
+	a.publish(ctx, sizes)
+	if len(sizes) < len(a.listed) { // one of them is large
+		a.publish(ctx, a.sizes(ctx))
+	}
 	renew := time.NewTicker(recordRenewal)
 	defer renew.Stop()
 	for {

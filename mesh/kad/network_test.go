@@ -14,7 +14,7 @@ import (
 // A network of many, in one process. Each has a name and a value of its own.
 // Then a third of them die, without a word, and nothing that lives is lost.
 func TestNetwork(t *testing.T) {
-	nodes, agents := 30, 3
+	nodes, agents := 20, 3
 	if testing.Short() {
 		nodes = 12
 	}
