@@ -71,7 +71,7 @@ func RunAll(ctx context.Context, dataset string, r Request, o AllOptions) ([]Nod
 		running sync.WaitGroup
 	)
 	room := make(chan struct{}, o.Parallel)
-	for p, err := range o.Mesh.find(ctx, dataset, false) {
+	for p, err := range o.Mesh.find(ctx, dataset, search{known: named(dataset, grants)}) {
 		if err != nil {
 			running.Wait()
 			return results, err

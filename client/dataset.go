@@ -54,6 +54,16 @@ func readGrants(text string) ([]*held, error) {
 	return out, nil
 }
 
+// named reports for which nodes condition 1 of SPEC §10.4 is enough to ask them
+// for the dataset of that name: it has no scope, and a grant is for that node.
+func named(name string, grants []*held) func(peer.ID) bool {
+	return func(node peer.ID) bool {
+		return !strings.Contains(name, "/") && slices.ContainsFunc(grants, func(g *held) bool {
+			return g.Audience == node.String() && g.Covers(name)
+		})
+	}
+}
+
 // sortedGrants has those for the node itself before those for others.
 func sortedGrants(grants []*held, node peer.ID) []*held {
 	rank := func(g *held) int {
@@ -83,7 +93,7 @@ func (m *Mesh) dialDataset(ctx context.Context, name string, o Options, grants [
 		}
 		return connect(ctx, p.Info(), quiet, g, foundDialTime)
 	}
-	providers := m.find(ctx, name, o.Pick == Nearest)
+	providers := m.find(ctx, name, search{ping: o.Pick == Nearest, known: named(name, grants)})
 	if o.Pick == Nearest {
 		var err error
 		if providers, err = sorted(providers); err != nil {

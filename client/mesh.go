@@ -189,7 +189,8 @@ type Provider struct {
 	Addrs   []ma.Multiaddr
 	Dataset catalog.Dataset // by its name at least
 	// Record is what the node publishes of itself. Nil if it publishes nothing,
-	// and Err says why.
+	// and Err says why; or if it was not looked up, because the grant is for just
+	// this node.
 	Record *catalog.Record
 	// Owners are those who vouch that this node may serve this dataset, now.
 	Owners []peer.ID
@@ -204,10 +205,18 @@ type Provider struct {
 // pattern, * is any text and ? any character. It ends when the mesh has no more,
 // or with an error: of the pattern, or of ctx.
 func (m *Mesh) Find(ctx context.Context, pattern string) iter.Seq2[*Provider, error] {
-	return m.find(ctx, pattern, true)
+	return m.find(ctx, pattern, search{ping: true})
 }
 
-func (m *Mesh) find(ctx context.Context, pattern string, ping bool) iter.Seq2[*Provider, error] {
+// search says what find does for each provider.
+type search struct {
+	ping bool
+	// known reports that a node's catalog record would decide nothing, so that it
+	// need not be looked up. Nil: it always decides.
+	known func(node peer.ID) bool
+}
+
+func (m *Mesh) find(ctx context.Context, pattern string, s search) iter.Seq2[*Provider, error] {
 	return func(yield func(*Provider, error) bool) {
 		key, matches, err := parsePattern(pattern)
 		if err != nil {
@@ -239,7 +248,7 @@ func (m *Mesh) find(ctx context.Context, pattern string, ping bool) iter.Seq2[*P
 				}
 				some.Go(func() {
 					defer func() { <-room }()
-					m.look(ctx, info, key, matches, ping, found)
+					m.look(ctx, info, key, matches, s, found)
 				})
 			}
 		})
@@ -255,10 +264,14 @@ func (m *Mesh) find(ctx context.Context, pattern string, ping bool) iter.Seq2[*P
 }
 
 // look sends what a node says of its datasets that match.
-func (m *Mesh) look(ctx context.Context, info peer.AddrInfo, key string, matches func(string) bool, ping bool, found chan<- *Provider) {
+func (m *Mesh) look(ctx context.Context, info peer.AddrInfo, key string, matches func(string) bool, s search, found chan<- *Provider) {
 	look, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
-	record, err := m.record(look, info.ID)
+	var record *catalog.Record
+	var err error
+	if s.known == nil || !s.known(info.ID) {
+		record, err = m.record(look, info.ID)
+	}
 	base := Provider{Node: info.ID, Addrs: info.Addrs, Record: record, Err: err}
 	var sets []catalog.Dataset
 	if record != nil {
@@ -274,7 +287,7 @@ func (m *Mesh) look(ctx context.Context, info peer.AddrInfo, key string, matches
 	if len(sets) == 0 { // announced once, and served no longer
 		return
 	}
-	if ping {
+	if s.ping {
 		look, cancel := context.WithTimeout(look, pingTime)
 		defer cancel()
 		rtt, err := m.Ping(look, base.Info())

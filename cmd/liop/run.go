@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/liop-project/liop/client"
+	"github.com/liop-project/liop/core/fault"
 	"github.com/liop-project/liop/filters"
 )
 
@@ -190,7 +191,9 @@ func retries(flag int) int {
 }
 
 func timedOut(ctx context.Context, f runFlags, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && f.timeout > 0 {
+	// The node keeps the same deadline, and may notice it first.
+	late := ctx.Err() == nil && errors.Is(err, &fault.Error{Code: fault.Cancelled})
+	if f.timeout > 0 && (late || errors.Is(ctx.Err(), context.DeadlineExceeded)) {
 		return hint(fmt.Errorf("no answer within %s", f.timeout), "the run was cancelled; raise --timeout")
 	}
 	if ctx.Err() != nil {
