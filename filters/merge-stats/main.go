@@ -20,6 +20,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"os"
 	"slices"
@@ -86,8 +87,8 @@ func run(args []string, inputs map[string][]byte, stdout io.Writer) error {
 		return errors.New("there are no inputs; each is to be an answer of stats")
 	}
 	m := merger{groups: map[string]*sums{}}
-	for node, text := range inputs {
-		if err := m.add(text); err != nil {
+	for _, node := range slices.Sorted(maps.Keys(inputs)) { // equal inputs, equal answers and errors
+		if err := m.add(inputs[node]); err != nil {
 			return fmt.Errorf("input %s: %w", node, err)
 		}
 	}
