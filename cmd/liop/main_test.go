@@ -234,7 +234,11 @@ func killNode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for _, fd := range workers {
 		ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(ended, 10_000); err != nil || n != 1 {
+		n, err := unix.Poll(ended, 10_000)
+		for err == unix.EINTR { // a signal of the Go runtime's
+			n, err = unix.Poll(ended, 10_000)
+		}
+		if err != nil || n != 1 {
 			ts.Fatalf("a worker outlives its node: %d, %v", n, err)
 		}
 		unix.Close(fd)
