@@ -274,6 +274,9 @@ func TestGuestsInTwoEngines(t *testing.T) {
 // A failing seed n runs alone with -run 'TestGeneratedInTwoEngines/^n$'. Package
 // sandbox has more of them, without worker processes.
 func TestGeneratedInTwoEngines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: what is generated is the same, and slow where races are looked for")
+	}
 	tw := newTwin(t)
 	for n := range 24 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
