@@ -25,8 +25,7 @@ func vouchers(r *catalog.Record, node peer.ID, now time.Time) []*member.Membersh
 	}
 	var out []*member.Membership
 	for _, text := range r.Vouchers {
-		m, err := member.Inspect(text)
-		if err == nil && m.Member == node && m.ValidAt(now) == nil {
+		if m, err := member.Of(node, text, now); err == nil {
 			out = append(out, m)
 		}
 	}

@@ -236,7 +236,7 @@ func (a *announcer) tokens() []string {
 	for _, f := range a.vouchers {
 		text, err := member.ReadFile(f)
 		if err == nil {
-			_, err = goodVoucher(text, a.id.ID(), a.now())
+			_, err = member.Of(a.id.ID(), text, a.now())
 		}
 		if err != nil {
 			a.log.Warn("membership token is not published", "file", f, "error", err)
@@ -245,16 +245,4 @@ func (a *announcer) tokens() []string {
 		out = append(out, text)
 	}
 	return out
-}
-
-// goodVoucher reads a token that vouches for node at now.
-func goodVoucher(text string, node peer.ID, now time.Time) (*member.Membership, error) {
-	m, err := member.Inspect(text)
-	if err != nil {
-		return nil, err
-	}
-	if m.Member != node {
-		return nil, fmt.Errorf("the membership token is for another peer, %s", m.Member)
-	}
-	return m, m.ValidAt(now)
 }

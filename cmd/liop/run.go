@@ -136,12 +136,8 @@ func runFilter(c *cobra.Command, f runFlags, node, filter string, args []string)
 	if err != nil {
 		return err
 	}
-	ctx := c.Context()
-	if f.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.timeout)
-		defer cancel()
-	}
+	ctx, cancel := contextFor(c, f.timeout)
+	defer cancel()
 	p := newProgress(os.Stderr)
 	defer p.stop()
 	p.phase(client.Dialing, 0)

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/jws"
 )
 
 const (
@@ -84,15 +84,7 @@ func Issue(key ed25519.PrivateKey, s Spec, now time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("issue membership: %w", err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, (&jose.SignerOptions{}).WithType(typMember))
-	if err != nil {
-		return "", fmt.Errorf("issue membership: %w", err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("issue membership: %w", err)
-	}
-	token, err := signed.CompactSerialize()
+	token, err := jws.Sign(key, typMember, payload)
 	if err != nil {
 		return "", fmt.Errorf("issue membership: %w", err)
 	}

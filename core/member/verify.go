@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/liop-project/liop/core/identity"
+	"github.com/liop-project/liop/core/jws"
 )
 
 const (
@@ -66,6 +65,22 @@ func (m *Membership) ValidAt(now time.Time) error {
 	return nil
 }
 
+// Of decodes a token and checks that it is peer's and counts at now. Whether its
+// operator and mesh are those that the caller wants is for the caller to see.
+func Of(peer peer.ID, token string, now time.Time) (*Membership, error) {
+	m, err := Inspect(token)
+	if err != nil {
+		return nil, err
+	}
+	if m.Member != peer {
+		return nil, invalid("sub", "the membership token is for another peer, "+m.Member.String(), "")
+	}
+	if err := m.ValidAt(now); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 // Inspect decodes a token and checks that the operator which it names did sign
 // it. It trusts nobody: whether that operator, the mesh, the member or the time
 // are right is not looked at.
@@ -79,23 +94,16 @@ func decode(token string, trusted func(peer.ID) bool) (*Membership, error) {
 	if token == "" {
 		return nil, invalid("token", "no membership token was presented", "ask the mesh's operator for one")
 	}
-	if len(token) > MaxToken {
+	statement, err := jws.Parse(token, typMember, MaxToken)
+	switch {
+	case errors.Is(err, jws.ErrSize):
 		return nil, invalid("token", fmt.Sprintf("the membership token has %d bytes", len(token)), fmt.Sprintf("at most %d", MaxToken))
-	}
-	// A token has one spelling, its header included: it cannot bring its own key
-	// (jwk, x5c) or change what is signed (b64).
-	if got, _, _ := strings.Cut(token, "."); got != base64.RawURLEncoding.EncodeToString([]byte(header)) {
+	case errors.Is(err, jws.ErrHeader):
 		return nil, invalid("header", "the text is not a membership token", "a compact JWS with the header "+header)
+	case err != nil:
+		return nil, invalid("token", "the membership token is not a compact JWS in canonical form", hintCompact)
 	}
-	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.EdDSA})
-	if err != nil {
-		return nil, invalid("token", "the membership token is not a compact JWS", hintCompact)
-	}
-	// Decoders of base64url ignore line breaks and stray low bits.
-	if again, err := jws.CompactSerialize(); err != nil || again != token {
-		return nil, invalid("token", "the membership token is not canonical base64url", hintCompact)
-	}
-	payload := jws.UnsafePayloadWithoutVerification()
+	payload := statement.Payload()
 	c, err := parse(payload)
 	if err != nil {
 		return nil, err
@@ -111,7 +119,7 @@ func decode(token string, trusted func(peer.ID) bool) (*Membership, error) {
 	if err != nil {
 		return nil, invalid("iss", "iss is not an Ed25519 peer id", hintPeer)
 	}
-	if _, err := jws.Verify(key); err != nil {
+	if err := statement.Verify(key); err != nil {
 		return nil, invalid("signature", "the membership token's signature does not match its operator", "present the token exactly as it was issued")
 	}
 	m, err := c.membership(operator)
